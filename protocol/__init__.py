@@ -1,0 +1,1 @@
+"""The vocabulary that fronts, shards and gateways must agree on: values and pure functions only."""
