@@ -1,0 +1,77 @@
+"""Everything a policy may ask about one request, read at most once (behaviour §4.1)."""
+
+from urllib.parse import unquote_plus
+
+from daemon.engine.environment import Environment
+from protocol.request import Request
+
+MAX_QUERY_PAIRS = 256
+"""Query parameters looked at; a limit key behind more of them counts as missing."""
+
+
+def decode(raw: bytes) -> str:
+    """Return a header value as text: UTF-8, or Latin-1 where it is not (RFC 9110 §5.5)."""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")
+
+
+class Context:
+    """Lazy, memoised views of one request. `now` is in microseconds since the epoch."""
+
+    __slots__ = ("_address", "_claims", "_llm", "_query", "environment", "now", "request")
+
+    def __init__(self, request: Request, environment: Environment, now: int) -> None:
+        self.request = request
+        self.environment = environment
+        self.now = now
+
+    def header(self, name: bytes) -> str | None:
+        """Return a header's first value; empty counts as missing. `name` is canonical."""
+        raw = self.request.headers.get(name)
+        return decode(raw) if raw else None
+
+    def edge_header(self, name: bytes) -> str | None:
+        """Return a header that only a trusted peer may set (§4.2)."""
+        return self.header(name) if self.request.trusted else None
+
+    def query(self, name: str) -> str | None:
+        """Return a query parameter's first value, percent-decoded; empty counts as missing."""
+        try:
+            query = self._query
+        except AttributeError:
+            query = self._query = parse_query(self.request.query)
+        return query.get(name) or None
+
+    @property
+    def address(self) -> str | None:
+        """The client's address (§4.2), None for a Unix-socket peer that names none."""
+        try:
+            return self._address
+        except AttributeError:
+            request = self.request
+            forwarded = request.headers.get(b"x-forwarded-for")
+            self._address = self.environment.client_address(request.peer, forwarded)
+            return self._address
+
+    @property
+    def claims(self) -> dict[str, object] | None:
+        """The token's claims (§12), None without a token that counts."""
+        try:
+            return self._claims
+        except AttributeError:
+            authorization = self.request.headers.get(b"authorization")
+            self._claims = (
+                self.environment.claims(authorization, self.now / 1e6) if authorization else None
+            )
+            return self._claims
+
+
+def parse_query(query: str) -> dict[str, str]:
+    """Return the first value of each query parameter, percent-decoded ("+" is a space)."""
+    values: dict[str, str] = {}
+    for pair in query.split("&", MAX_QUERY_PAIRS)[:MAX_QUERY_PAIRS]:
+        name, _, value = pair.partition("=")
+        values.setdefault(unquote_plus(name), unquote_plus(value))
+    return values

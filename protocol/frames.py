@@ -1,0 +1,83 @@
+"""Frames on a Unix socket between our own processes: a length, then one msgpack array.
+
+A frame is a 4-byte little-endian length followed by that many bytes of msgpack. Replies on a link
+come in the order of the frames that asked for them, so nothing carries a request id.
+
+Front to shard (times in integer microseconds since the epoch)
+    [DECIDE, generation, now, [item, ...]]        item = [rid?, number, key, cost, number, key, …]
+    [UNDO, generation, now, [[number, key, cost, charged_at, how], ...], [rid, ...]]   no reply
+    [SETTLE, now, [[rid, usage], ...]]
+Shard to front, one per DECIDE or SETTLE
+    [now, [reply, ...]]      a verdict for a one-operation item, else the list of its verdicts;
+                             for SETTLE the list of [number, reserved, actual], or None if unknown
+
+`rid` (bytes) stands first in an item that reserves. `how` is one of `UNDO_CHARGE`, …
+"""
+
+import struct
+
+import msgpack
+
+DECIDE, UNDO, SETTLE = 0, 1, 2
+"""Kinds of frame a front sends to a shard."""
+
+UNDO_CHARGE, RETRACT_CHARGED, RETRACT_REFUSED = 0, 1, 2
+"""How an operation is taken back: its charge only, or as if it had never been evaluated."""
+
+MAX_FRAME = 64 << 20
+"""Bytes; a longer frame cannot be ours and ends the link."""
+
+_LENGTH = struct.Struct("<I")
+_packer = msgpack.Packer(use_bin_type=True, autoreset=True)
+
+
+class FrameError(ValueError):
+    """The peer sent bytes that are not a frame; the link must be closed."""
+
+
+def pack(message: object) -> bytes:
+    """Return `message` as one frame."""
+    body: bytes = _packer.pack(message)
+    return _LENGTH.pack(len(body)) + body
+
+
+class FrameReader:
+    """Cut a byte stream into decoded frames. Bytes in, messages out; holds at most one frame."""
+
+    __slots__ = ("_limit", "_tail")
+
+    def __init__(self, limit: int = MAX_FRAME) -> None:
+        self._limit = limit
+        self._tail = b""
+
+    def feed(self, data: bytes) -> list[list[object]]:
+        """Return the messages completed by `data`.
+
+        Raises:
+            FrameError: a length over the limit, bytes that are not msgpack, or not an array.
+        """
+        if self._tail:
+            data = self._tail + data
+        messages: list[list[object]] = []
+        start, end = 0, len(data)
+        while end - start >= 4:  # noqa: PLR2004 - the length prefix
+            (length,) = _LENGTH.unpack_from(data, start)
+            if length > self._limit:
+                raise FrameError(f"frame of {length} bytes is over the limit of {self._limit}")
+            stop = start + 4 + length
+            if stop > end:
+                break
+            messages.append(_decode(data[start + 4 : stop]))
+            start = stop
+        self._tail = data[start:]
+        return messages
+
+
+def _decode(body: bytes) -> list[object]:
+    try:
+        message = msgpack.unpackb(body, raw=False, strict_map_key=False)
+    except (ValueError, msgpack.exceptions.UnpackException) as error:
+        raise FrameError(f"frame is not msgpack: {error}") from None
+    if not isinstance(message, list) or not message:
+        raise FrameError("frame is not a non-empty array")
+    return message

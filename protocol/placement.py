@@ -1,0 +1,36 @@
+"""Which shard owns a counter, and what the counter is called (behaviour §4.5, §13.1).
+
+Placement looks at the limit-key values only, never at the rule, so that all rules on one identity
+meet in one shard. It is a CRC-32: cheap, and the same in every process (`hash()` is not).
+"""
+
+from collections.abc import Sequence
+from hashlib import blake2b
+from zlib import crc32
+
+from protocol.operations import Key
+
+MAX_KEY_CHARS = 256
+"""Longer keys are replaced by a 16-byte digest: memory per counter stays bounded."""
+
+
+def encode_key(values: Sequence[str]) -> Key:
+    """Return one counter key for the ordered `values`; different lists never give equal keys.
+
+    A rule always has the same number of values, so a single value may stand as it is; several are
+    length-prefixed. Digests are `bytes` and so never equal a plain key, which is `str`.
+    """
+    if len(values) == 1:
+        key = values[0]
+    else:
+        key = "".join([f"{len(value)}:{value}" for value in values])
+    if len(key) > MAX_KEY_CHARS:
+        return blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    return key
+
+
+def placement(key: Key) -> int:
+    """Return the 32-bit placement hash of a counter key; its owner is this modulo the shards."""
+    if isinstance(key, str):
+        key = key.encode("utf-8", "surrogatepass")
+    return crc32(key)
