@@ -5,13 +5,13 @@ come in the order of the frames that asked for them, so nothing carries a reques
 
 Front to shard (times in integer microseconds since the epoch)
     [DECIDE, generation, now, [item, ...]]        item = [rid?, number, key, cost, number, key, …]
-    [UNDO, generation, now, [[number, key, cost, charged_at, how], ...], [rid, ...]]   no reply
+    [UNDO, generation, now, [[number, key, cost, charged_at, how, rid], ...]]   no reply
     [SETTLE, now, [[rid, usage], ...]]
 Shard to front, one per DECIDE or SETTLE
     [now, [reply, ...]]      a verdict for a one-operation item, else the list of its verdicts;
                              for SETTLE the list of [number, reserved, actual], or None if unknown
 
-`rid` (bytes) stands first in an item that reserves. `how` is one of `UNDO_CHARGE`, …
+`rid` (bytes, b"" for none) stands first in an item that reserves. `how` is one of `UNDO_CHARGE`, …
 """
 
 import struct

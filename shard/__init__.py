@@ -1,0 +1,1 @@
+"""The counters and their owner: one single-threaded process per shard."""

@@ -1,9 +1,15 @@
 """Everything a policy may ask about one request, read at most once (behaviour §4.1)."""
 
+from collections.abc import Callable
 from urllib.parse import unquote_plus
 
-from daemon.engine.environment import Environment
+from daemon.engine.client_address import client_address
+from daemon.engine.sources import Sources
+from protocol.bundle import MICRO
 from protocol.request import Request
+
+ReadClaims = Callable[[bytes, float], dict[str, object] | None]
+"""An Authorization header and the time in seconds to the claims that count, or None."""
 
 MAX_QUERY_PAIRS = 256
 """Query parameters looked at; a limit key behind more of them counts as missing."""
@@ -20,12 +26,15 @@ def decode(raw: bytes) -> str:
 class Context:
     """Lazy, memoised views of one request. `now` is in microseconds since the epoch."""
 
-    __slots__ = ("_address", "_claims", "_llm", "_query", "environment", "now", "request")
+    __slots__ = ("_address", "_claims", "_query", "_read_claims", "now", "request", "sources")
 
-    def __init__(self, request: Request, environment: Environment, now: int) -> None:
+    def __init__(
+        self, request: Request, sources: Sources, read_claims: ReadClaims, now: int
+    ) -> None:
         self.request = request
-        self.environment = environment
+        self.sources = sources
         self.now = now
+        self._read_claims = read_claims
 
     def header(self, name: bytes) -> str | None:
         """Return a header's first value; empty counts as missing. `name` is canonical."""
@@ -52,7 +61,7 @@ class Context:
         except AttributeError:
             request = self.request
             forwarded = request.headers.get(b"x-forwarded-for")
-            self._address = self.environment.client_address(request.peer, forwarded)
+            self._address = client_address(request.peer, forwarded, self.sources.trusted)
             return self._address
 
     @property
@@ -63,7 +72,7 @@ class Context:
         except AttributeError:
             authorization = self.request.headers.get(b"authorization")
             self._claims = (
-                self.environment.claims(authorization, self.now / 1e6) if authorization else None
+                self._read_claims(authorization, self.now / MICRO) if authorization else None
             )
             return self._claims
 

@@ -1,0 +1,1 @@
+"""A front process: all network I/O with the world, no counters."""

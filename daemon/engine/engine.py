@@ -1,0 +1,244 @@
+"""The engine: one compiled bundle, asked about one request after another (behaviour §5.1).
+
+`begin` returns a decision at once, or an `Evaluation` whose parts go to the shards; `finish` turns
+the replies into the decision and what must be taken back.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+
+from daemon.engine.checks import Check, CompiledPolicy
+from daemon.engine.compile import compile_bundle
+from daemon.engine.context import Context
+from daemon.engine.costs import CostCompiler
+from daemon.engine.evaluation import Evaluation, Undo
+from daemon.engine.extract import Extractor, extractor
+from daemon.engine.identity import claims_reader
+from daemon.engine.jitter import retry_after
+from daemon.engine.outcome import Outcome, fold
+from daemon.engine.routes import Routes
+from daemon.engine.sources import Sources
+from protocol.bundle import MICRO, Bundle, Override
+from protocol.decision import Decision
+from protocol.operations import Key, RuleSpec
+from protocol.paths import normal_form
+from protocol.placement import encode_key
+from protocol.request import Request
+
+NO_BUNDLE = Decision(
+    action="reject", status=503, reason="no_bundle_loaded", retry_after_base=1, retry_after=1
+)
+_NO_MATCH = Decision(reason="no_matching_policy")
+_KILL_SWITCH_RETRY = 3600
+
+
+@dataclass(frozen=True, slots=True)
+class _Switch:
+    extract: Extractor
+    value: str
+    route: str | None
+    expires_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A decision, what to take back per shard, and what metrics and records want to know."""
+
+    decision: Decision
+    undos: dict[int, list[Undo]] = field(default_factory=dict)
+    outcome: Outcome | None = None
+
+
+class Engine:
+    """One bundle, compiled. `generation` numbers it among the bundles of this daemon."""
+
+    def __init__(self, bundle: Bundle, sources: Sources, generation: int = 0) -> None:
+        self.bundle = bundle
+        self.sources = sources
+        self.generation = generation
+        plan = compile_bundle(bundle, CostCompiler(bundle))
+        self.table: tuple[RuleSpec, ...] = plan.table
+        self._routes = Routes(plan.policies)
+        self._shadow_routes = Routes(plan.shadowed)
+        self._switches = tuple(
+            _Switch(
+                extractor(switch.scope_key),
+                switch.scope_value,
+                switch.route,
+                float("inf") if switch.expires_at is None else switch.expires_at,
+            )
+            for switch in bundle.kill_switches
+        )
+        self._claims: Callable[[bytes, float], dict[str, object] | None] = claims_reader(
+            bundle.jwt, sources.jwks
+        )
+
+    def begin(self, request: Request, now: int) -> Decision | Evaluation:
+        """Return the decision if no counter is needed, else the operations to send.
+
+        `now` is in microseconds since the epoch.
+        """
+        context = Context(request, self.sources, self._claims, now)
+        if self._switches and not active(self.bundle.kill_switch_override, now):
+            switch = self._switched_off(context)
+            if switch is not None:
+                return self._spread(_KILLED, context)
+        if self.bundle.jwt.required and context.claims is None:
+            return _INVALID_TOKEN
+        shadowed = active(self.bundle.global_shadow, now)
+        routes = self._shadow_routes if shadowed else self._routes
+        policies = routes.find(request.method, request.host, request.path)
+        if not policies:
+            return _NO_MATCH
+        evaluation = Evaluation(context, self.sources.shards)
+        reserves = _plan(policies, context, evaluation)
+        if reserves and evaluation.parts:
+            evaluation.reserve(self.sources.draw_id())
+        return evaluation
+
+    def finish(self, evaluation: Evaluation) -> Finished:
+        """Return the decision of an evaluation whose replies are in (or will never be)."""
+        outcome, decision = fold(evaluation)
+        undos = evaluation.undos(outcome.refused_at)
+        if decision.action == "reject":
+            decision = self._spread(decision, evaluation.context)
+        return Finished(decision, undos, outcome)
+
+    def _switched_off(self, context: Context) -> _Switch | None:
+        path = context.request.path
+        now = context.now / MICRO
+        for switch in self._switches:
+            if switch.expires_at < now or switch.extract(context) != switch.value:
+                continue
+            if switch.route in (None, path) or switch.route == normal_form(path):
+                return switch
+        return None
+
+    def _spread(self, decision: Decision, context: Context) -> Decision:
+        """Return a reject with its Retry-After jittered by who asks (§8.3)."""
+        claims = context.claims or {}
+        identity = claims.get("sub") or claims.get("user_id") or claims.get("uid")
+        who = str(identity or context.address or context.request.path)
+        spread = retry_after(
+            decision.retry_after_base,
+            decision.reason,
+            decision.policy_id or "",
+            decision.rule_name or "",
+            who,
+            self.sources.jitter_key,
+        )
+        return _with(decision, retry_after=spread)
+
+
+_KILLED = Decision(
+    action="reject",
+    status=429,
+    reason="kill_switch_active",
+    retry_after_base=_KILL_SWITCH_RETRY,
+)
+_INVALID_TOKEN = Decision(action="reject", status=401, reason="invalid_token")
+
+
+def active(override: Override | None, now: int) -> bool:
+    """Return whether an override block is in force (§2.2)."""
+    return override is not None and override.expires_at * MICRO > now
+
+
+def _plan(
+    policies: Sequence[CompiledPolicy], context: Context, evaluation: Evaluation
+) -> bool:
+    """Add the operations of every policy in order; return whether any reserves."""
+    evaluation.matched = tuple([policy.id for policy in policies])
+    reserves = False
+    for policy in policies:
+        if policy.loop is not None:
+            key = _fingerprint(policy, context)
+            placed = _present(policy.placed_by, context)
+            evaluation.add(policy.loop, key, 0, encode_key(placed))
+        if policy.breaker is not None:
+            scope = (policy.breaker_key(context) if policy.breaker_key else None) or ""
+            cost = policy.breaker_cost(context) if policy.breaker_cost else MICRO
+            evaluation.add(policy.breaker, encode_key((scope,)), cost)
+        matched = False
+        refused = False
+        for check in policy.rules:
+            if check.match and any(read(context) != text for read, text in check.match):
+                continue
+            matched = True
+            reserves = check.reserves or reserves
+            if not _apply(check, context, evaluation):
+                refused = True
+                break
+        if not matched and policy.fallback is not None:
+            reserves = policy.fallback.reserves or reserves
+            refused = not _apply(policy.fallback, context, evaluation)
+        if refused and not policy.shadow:
+            break
+    return reserves
+
+
+def _apply(check: Check, context: Context, evaluation: Evaluation) -> bool:
+    """Add one rule's operation; return False if the request is known to fail here."""
+    key: Key
+    if check.only is not None:
+        value = check.only(context)
+        if value is None:
+            return _missing(check, evaluation)
+        key = value if len(value) <= 256 else encode_key((value,))  # noqa: PLR2004 - as placement
+    else:
+        values = []
+        for extract in check.extract:
+            value = extract(context)
+            if value is None:
+                return _missing(check, evaluation)
+            values.append(value)
+        key = encode_key(values)
+    cost: object = check.fixed_cost
+    if cost is None and check.cost is not None:
+        cost = check.cost(context)
+        if isinstance(cost, str):
+            evaluation.refuse(check, cost)
+            return False
+    evaluation.add(check, key, cost)
+    return True
+
+
+def _missing(check: Check, evaluation: Evaluation) -> bool:
+    rule = check.rule
+    if rule is None:
+        return True
+    context = evaluation.context
+    pairs = zip(rule.limit_keys, check.extract, strict=True)
+    evaluation.missing += [key for key, extract in pairs if extract(context) is None]
+    if rule.on_missing == "skip":
+        return True
+    evaluation.refuse(check, "descriptor_missing")
+    return False
+
+
+def _present(extractors: Sequence[Extractor], context: Context) -> list[str]:
+    return [value for value in (extract(context) for extract in extractors) if value is not None]
+
+
+def _fingerprint(policy: CompiledPolicy, context: Context) -> bytes:
+    """Return 128 bits that are equal for identical requests of a policy (§5.7)."""
+    request = context.request
+    digest = blake2b(digest_size=16)
+    query = "&".join(sorted(request.query.split("&"))) if request.query else ""
+    parts = [request.method, request.path, query]
+    for key, extract in policy.fingerprint_keys:
+        value = extract(context)
+        if value is not None:
+            parts += (key, value)
+    for part in parts:
+        raw = part.encode("utf-8", "surrogatepass")
+        digest.update(b"%d:" % len(raw))
+        digest.update(raw)
+    digest.update(request.body)
+    return digest.digest()
+
+
+def _with(decision: Decision, **changes: object) -> Decision:
+    values = {name: getattr(decision, name) for name in decision.__struct_fields__}
+    return Decision(**(values | changes))

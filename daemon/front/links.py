@@ -1,0 +1,261 @@
+"""A front's link to one shard: operations out in batches, replies back in order.
+
+Rules
+- What one loop turn produces leaves in one write: the first operation of a turn schedules the
+  flush, which the loop runs when it has worked off this turn's sockets.
+- Replies come in the order of the frames, so each frame's owners wait in a queue; no ids.
+- An owner that does not answer within the owner timeout, and every owner when the link drops, is
+  told so at once (`unavailable`). A late reply is still taken off the queue, and handed over as
+  late, because its charges may have to be taken back.
+- A link that is down reconnects with back-off; meanwhile nothing waits for it.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from protocol.frames import DECIDE, SETTLE, UNDO, FrameError, FrameReader, pack
+
+MAX_WAITING = 65_536
+"""Owners that may wait on one link; beyond that the shard counts as unavailable."""
+_MAX_BACKOFF = 0.5
+_FIRST_BACKOFF = 0.01
+
+
+class Owner(Protocol):
+    """Whoever asked a shard something."""
+
+    def reply(self, shard: int, charged_at: int, reply: object) -> None:
+        """Take the shard's reply."""
+
+    def late(self, shard: int, charged_at: int, reply: object) -> None:
+        """Take a reply that came after `unavailable`."""
+
+    def unavailable(self, shard: int) -> None:
+        """Go on without this shard."""
+
+
+class _Frame:
+    """The owners of one frame in flight."""
+
+    __slots__ = ("expired", "owners", "sent")
+
+    def __init__(self, owners: list[Owner], sent: float) -> None:
+        self.owners = owners
+        self.sent = sent
+        self.expired = False
+
+
+class Link:
+    """One shard as seen from a front. `clock` gives the time in microseconds since the epoch."""
+
+    def __init__(
+        self, shard: int, path: str, timeout: float, clock: Callable[[], int]
+    ) -> None:
+        self.shard = shard
+        self._path = path
+        self._timeout = timeout
+        self._clock = clock
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._frames: deque[_Frame] = deque()
+        self._waiting = 0
+        self._generation = -1
+        self._items: list[list[object]] = []
+        self._owners: list[Owner] = []
+        self._undos: dict[int, list[list[object]]] = {}
+        self._settlements: list[list[object]] = []
+        self._settlers: list[Owner] = []
+        self._out: list[bytes] = []
+        self._flushing = False
+        self._watching = False
+        self._backoff = _FIRST_BACKOFF
+        self._stopped = False
+        self._connecting: asyncio.Task[None] | None = None
+
+    @property
+    def up(self) -> bool:
+        """Whether the shard can be asked now."""
+        return self._transport is not None
+
+    def start(self) -> None:
+        """Begin to connect, and keep connecting until `stop`."""
+        if not self._stopped and self._connecting is None:
+            self._connecting = self._loop.create_task(self._connect())
+
+    async def connected(self) -> None:
+        """Wait until the first attempt to connect has succeeded."""
+        while self._transport is None:
+            await asyncio.sleep(_FIRST_BACKOFF)
+
+    def stop(self) -> None:
+        """Close the link for good."""
+        self._stopped = True
+        if self._connecting is not None:
+            self._connecting.cancel()
+        if self._transport is not None:
+            self._flush()
+            self._transport.close()
+
+    def decide(self, generation: int, item: list[object], owner: Owner) -> None:
+        """Ask the shard to apply one request's operations."""
+        if self._transport is None or self._waiting >= MAX_WAITING:
+            owner.unavailable(self.shard)
+            return
+        if generation != self._generation:
+            self._seal()
+            self._generation = generation
+        self._items.append(item)
+        self._owners.append(owner)
+        self._waiting += 1
+        if not self._flushing:
+            self._flushing = True
+            self._loop.call_soon(self._flush)
+
+    def undo(self, generation: int, undos: list[list[object]]) -> None:
+        """Take operations back; nothing is answered."""
+        if self._transport is None:
+            return
+        self._undos.setdefault(generation, []).extend(undos)
+        self._schedule()
+
+    def settle(self, reservation: bytes, usage: object, owner: Owner) -> None:
+        """Ask the shard to settle what it holds of a reservation."""
+        if self._transport is None or self._waiting >= MAX_WAITING:
+            owner.unavailable(self.shard)
+            return
+        self._settlements.append([reservation, usage])
+        self._settlers.append(owner)
+        self._waiting += 1
+        self._schedule()
+
+    def _schedule(self) -> None:
+        if not self._flushing:
+            self._flushing = True
+            self._loop.call_soon(self._flush)
+
+    def _seal(self) -> None:
+        """Turn what has been collected into frames, undos first: they free what others need."""
+        now = self._clock()
+        if self._undos:
+            for generation, undos in self._undos.items():
+                self._out.append(pack([UNDO, generation, now, undos]))
+            self._undos = {}
+        if self._items:
+            self._out.append(pack([DECIDE, self._generation, now, self._items]))
+            self._frames.append(_Frame(self._owners, self._loop.time()))
+            self._items = []
+            self._owners = []
+        if self._settlements:
+            self._out.append(pack([SETTLE, now, self._settlements]))
+            self._frames.append(_Frame(self._settlers, self._loop.time()))
+            self._settlements = []
+            self._settlers = []
+
+    def _flush(self) -> None:
+        self._flushing = False
+        if self._transport is None:
+            return
+        self._seal()
+        if self._out:
+            self._transport.write(self._out[0] if len(self._out) == 1 else b"".join(self._out))
+            self._out.clear()
+        if self._frames and not self._watching:
+            self._watching = True
+            self._loop.call_later(self._timeout, self._watch)
+
+    def _watch(self) -> None:
+        """Give up on frames older than the timeout; look again when the next one falls due."""
+        self._watching = False
+        now = self._loop.time()
+        wait = self._timeout
+        for frame in tuple(self._frames):
+            left = frame.sent + self._timeout - now
+            if left > 0:
+                wait = left
+                break
+            if not frame.expired:
+                frame.expired = True
+                for owner in frame.owners:
+                    owner.unavailable(self.shard)
+        if self._frames and self._transport is not None:
+            self._watching = True
+            self._loop.call_later(max(wait, 0.001), self._watch)
+
+    def received(self, message: list[object]) -> None:
+        """Hand one reply frame to the owners of the oldest frame in flight.
+
+        Raises:
+            FrameError: the shard sent what nobody asked for.
+        """
+        if not self._frames:
+            raise FrameError("a reply that nobody asked for")
+        frame = self._frames.popleft()
+        self._waiting -= len(frame.owners)
+        now, replies = message
+        shard = self.shard
+        if frame.expired:
+            for owner, reply in zip(frame.owners, replies, strict=True):  # type: ignore[call-overload]
+                owner.late(shard, now, reply)  # type: ignore[arg-type]
+            return
+        for owner, reply in zip(frame.owners, replies, strict=True):  # type: ignore[call-overload]
+            owner.reply(shard, now, reply)  # type: ignore[arg-type]
+
+    async def _connect(self) -> None:
+        while not self._stopped:
+            try:
+                await self._loop.create_unix_connection(lambda: _LinkProtocol(self), self._path)
+            except OSError:
+                await asyncio.sleep(self._backoff)
+                self._backoff = min(self._backoff * 2, _MAX_BACKOFF)
+            else:
+                self._backoff = _FIRST_BACKOFF
+                if self._transport is not None:
+                    break
+        self._connecting = None
+
+    def opened(self, transport: asyncio.Transport) -> None:
+        """Take the connection to the shard."""
+        self._transport = transport
+
+    def dropped(self) -> None:
+        """Tell everybody who waits that the shard is gone, and connect again."""
+        self._transport = None
+        frames, self._frames = self._frames, deque()
+        orphans = [owner for frame in frames if not frame.expired for owner in frame.owners]
+        orphans += self._owners + self._settlers
+        self._waiting = 0
+        self._items, self._owners = [], []
+        self._settlements, self._settlers = [], []
+        self._undos, self._out = {}, []
+        for owner in orphans:
+            owner.unavailable(self.shard)
+        self.start()
+
+
+class _LinkProtocol(asyncio.Protocol):
+    """The socket's side of a link."""
+
+    __slots__ = ("_link", "_reader", "_transport")
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._reader = FrameReader()
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport  # type: ignore[assignment]  # a stream's transport
+        self._link.opened(transport)  # type: ignore[arg-type]
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for message in self._reader.feed(data):
+                self._link.received(message)
+        except (FrameError, ValueError, TypeError):
+            # What the shard said cannot be trusted any more; start afresh.
+            if self._transport is not None:
+                self._transport.abort()
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        self._link.dropped()

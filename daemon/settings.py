@@ -1,0 +1,326 @@
+"""The daemon's settings, read once from the environment (behaviour §14).
+
+Every variable is one row of `VARIABLES`: its default, what it means, how it is read. `--help` and
+the docs are made from the same rows.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from typing import Literal
+
+LogLevel = Literal["debug", "info", "notice", "warning", "error", "critical", "alert", "emerg"]
+LOG_LEVELS: tuple[LogLevel, ...] = (
+    "debug",
+    "info",
+    "notice",
+    "warning",
+    "error",
+    "critical",
+    "alert",
+    "emerg",
+)
+MODES = ("decision_service",)
+_SUN_PATH_MAX = 107
+_PORT_MAX = 65_535
+_MAX_PROCESSES = 64
+
+
+class SettingsError(ValueError):
+    """A variable is missing or wrong; the message is one line that names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class TcpAddress:
+    """A TCP listener."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class UnixAddress:
+    """A Unix-socket listener."""
+
+    path: str
+
+    def __str__(self) -> str:
+        return f"unix:{self.path}"
+
+
+Address = TcpAddress | UnixAddress
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All settings, typed. Times in seconds, sizes in bytes. Secrets do not print."""
+
+    mode: str
+    config_file: str | None
+    listen: tuple[Address, ...]
+    trusted_proxies: str
+    worker_processes: int
+    shards: int
+    owner_timeout: float
+    reservation_ttl: float
+    max_body_bytes: int
+    max_head_bytes: int
+    max_connections: int
+    header_timeout: float
+    idle_timeout: float
+    file_poll_interval: float
+    counter_memory: int
+    log_level: LogLevel
+    llm_format: str
+    geoip_file: str | None
+    tor_exits_file: str | None
+    signing_key: bytes | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """One environment variable: the setting it fills, its default text, and its reader."""
+
+    name: str
+    setting: str
+    default: str | None
+    meaning: str
+    read: Callable[[str], object]
+
+
+def load(environ: Mapping[str, str]) -> Settings:
+    """Return the settings that `environ` describes.
+
+    Raises:
+        SettingsError: a variable's text cannot be read; the message names it and the fix.
+    """
+    values: dict[str, object] = {}
+    for variable in VARIABLES:
+        text = environ.get(variable.name, "").strip()
+        if not text:
+            text = variable.default or ""
+        if not text:
+            values[variable.setting] = None if variable.default is None else ""
+            continue
+        try:
+            values[variable.setting] = variable.read(text)
+        except ValueError as error:
+            raise SettingsError(f"{variable.name}: {error}") from None
+    return Settings(**values)  # type: ignore[arg-type]  # VARIABLES names Settings' own fields
+
+
+def parse_listen(text: str) -> tuple[Address, ...]:
+    """Return the listeners of a comma list of `host:port`, `[v6]:port` and `unix:/path`.
+
+    Raises:
+        ValueError: an entry is not an address; the message names it and the fix.
+    """
+    addresses = tuple(_address(part.strip()) for part in text.split(",") if part.strip())
+    if not addresses:
+        raise ValueError("needs at least one host:port or unix:/path")
+    if len(set(addresses)) != len(addresses):
+        raise ValueError(f"names the same address twice: {text}")
+    return addresses
+
+
+def _address(text: str) -> Address:
+    if text.startswith("unix:"):
+        path = text.removeprefix("unix:")
+        if not path.startswith("/") or len(os.fsencode(path)) > _SUN_PATH_MAX:
+            raise ValueError(
+                f"'{text}' needs an absolute path of at most {_SUN_PATH_MAX} bytes after unix:"
+            )
+        return UnixAddress(path)
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isascii() or not port.isdigit() or int(port) > _PORT_MAX:
+        raise ValueError(f"'{text}' is not host:port, [ipv6]:port or unix:/path")
+    host = host.removeprefix("[").removesuffix("]") or "0.0.0.0"  # noqa: S104 - ":8080" says so
+    if host != "localhost":
+        try:
+            ip_address(host)
+        except ValueError:
+            raise ValueError(f"'{text}' needs an IP address or localhost before the port") from None
+    return TcpAddress(host, int(port))
+
+
+def parse_size(text: str) -> int:
+    """Return bytes from `1048576`, `512k`, `128m` or `2g`.
+
+    Raises:
+        ValueError: not such a size, or not positive.
+    """
+    scale = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}.get(text[-1].lower(), 1)
+    digits = text[:-1] if scale > 1 else text
+    if not digits.isascii() or not digits.isdigit() or int(digits) == 0:
+        raise ValueError(f"'{text}' is not a size such as 10485760, 512k, 128m or 2g")
+    return int(digits) * scale
+
+
+def processors() -> int:
+    """Return the number of processors this process may run on."""
+    return len(os.sched_getaffinity(0))
+
+
+def _positive(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        raise ValueError(f"'{text}' is not a number") from None
+    if not 0 < number < float("inf"):
+        raise ValueError(f"'{text}' must be greater than 0")
+    return number
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) == 0:
+        raise ValueError(f"'{text}' is not a positive whole number")
+    return int(text)
+
+
+def _processes(auto: Callable[[], int]) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        if text == "auto":
+            return min(auto(), _MAX_PROCESSES)
+        number = _count(text)
+        if number > _MAX_PROCESSES:
+            raise ValueError(f"'{text}' is more than {_MAX_PROCESSES} processes")
+        return number
+
+    return read
+
+
+def _one_of(*choices: str) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if text not in choices:
+            raise ValueError(f"'{text}' must be one of {', '.join(choices)}")
+        return text
+
+    return read
+
+
+def _milliseconds(text: str) -> float:
+    return _positive(text) / 1000
+
+
+VARIABLES: tuple[Variable, ...] = (
+    Variable("FAIRVISOR_MODE", "mode", "decision_service", "what the daemon is", _one_of(*MODES)),
+    Variable("FAIRVISOR_CONFIG_FILE", "config_file", None, "path of the policy bundle", str),
+    Variable(
+        "FAIRVISOR_LISTEN",
+        "listen",
+        "127.0.0.1:8080",
+        "comma list of host:port, [ipv6]:port and unix:/path",
+        parse_listen,
+    ),
+    Variable(
+        "FAIRVISOR_TRUSTED_PROXIES",
+        "trusted_proxies",
+        "127.0.0.0/8,::1/128",
+        "comma list of networks whose X-Forwarded-* and X-Original-* count; * = all",
+        str,
+    ),
+    Variable(
+        "FAIRVISOR_WORKER_PROCESSES",
+        "worker_processes",
+        "auto",
+        "number of front processes (HTTP); auto = one per processor",
+        _processes(processors),
+    ),
+    Variable(
+        "FAIRVISOR_SHARDS",
+        "shards",
+        "auto",
+        "number of shard processes (counters); auto = one per four processors",
+        _processes(lambda: max(1, processors() // 4)),
+    ),
+    Variable(
+        "FAIRVISOR_OWNER_TIMEOUT_MS",
+        "owner_timeout",
+        "50",
+        "milliseconds a front waits for a shard before a rule's on_error decides",
+        _milliseconds,
+    ),
+    Variable(
+        "FAIRVISOR_RESERVATION_TTL",
+        "reservation_ttl",
+        "3600",
+        "seconds a reservation can be settled",
+        _positive,
+    ),
+    Variable(
+        "FAIRVISOR_MAX_BODY_BYTES",
+        "max_body_bytes",
+        "10485760",
+        "request body bytes that are read; more is not looked at",
+        parse_size,
+    ),
+    Variable(
+        "FAIRVISOR_MAX_HEAD_BYTES",
+        "max_head_bytes",
+        "32k",
+        "size of a request line with its headers; a longer one is answered 431",
+        parse_size,
+    ),
+    Variable(
+        "FAIRVISOR_MAX_CONNECTIONS",
+        "max_connections",
+        "16384",
+        "open client connections per front process; the next one is answered 503",
+        _count,
+    ),
+    Variable(
+        "FAIRVISOR_HEADER_TIMEOUT",
+        "header_timeout",
+        "10",
+        "seconds a client has to send a request, head and body",
+        _positive,
+    ),
+    Variable(
+        "FAIRVISOR_IDLE_TIMEOUT",
+        "idle_timeout",
+        "75",
+        "seconds a kept-alive connection may be idle",
+        _positive,
+    ),
+    Variable(
+        "FAIRVISOR_FILE_POLL_INTERVAL",
+        "file_poll_interval",
+        "5",
+        "seconds between looks at the bundle file",
+        _positive,
+    ),
+    Variable(
+        "FAIRVISOR_SHARED_DICT_SIZE",
+        "counter_memory",
+        "128m",
+        "memory for counters, all shards together",
+        parse_size,
+    ),
+    Variable(
+        "FAIRVISOR_LOG_LEVEL", "log_level", "info", "debug … emerg", _one_of(*LOG_LEVELS)
+    ),
+    Variable(
+        "FAIRVISOR_LLM_FORMAT",
+        "llm_format",
+        "",
+        "wire format behind this daemon, for llm:provider",
+        _one_of("openai", "anthropic", "gemini"),
+    ),
+    Variable(
+        "FAIRVISOR_GEOIP_FILE", "geoip_file", None, "MaxMind country database for ip:country", str
+    ),
+    Variable(
+        "FAIRVISOR_TOR_EXITS_FILE", "tor_exits_file", None, "list of Tor exits for ip:tor", str
+    ),
+    Variable(
+        "FAIRVISOR_BUNDLE_SIGNING_KEY",
+        "signing_key",
+        None,
+        "key of signed bundles; with it, unsigned ones are refused",
+        str.encode,
+    ),
+)

@@ -1,0 +1,72 @@
+"""Estimates that wait for the real figure (behaviour §7.5, §11.2).
+
+A reservation belongs to the shard that charged it. It is settled at most once, and forgotten after
+its time to live; forgotten or not, what it charged stays charged until it is settled.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+MAX_RESERVATIONS = 1_000_000
+"""Outstanding reservations per shard; the oldest is forgotten first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held(Generic[T]):
+    """One reservation: what was charged, and when (microseconds)."""
+
+    entries: tuple[T, ...]
+    charged_at: int
+
+
+class Reservations(Generic[T]):
+    """Reservations by id, oldest first. `ttl` in microseconds."""
+
+    __slots__ = ("_held", "_limit", "_ttl", "forgotten")
+
+    def __init__(self, ttl: int, limit: int = MAX_RESERVATIONS) -> None:
+        self._held: dict[bytes, Held[T]] = {}
+        self._ttl = ttl
+        self._limit = limit
+        self.forgotten = 0
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def hold(self, reservation: bytes, entries: tuple[T, ...], now: int) -> None:
+        """Remember what a request charged under its id."""
+        if len(self._held) >= self._limit:
+            del self._held[next(iter(self._held))]
+            self.forgotten += 1
+        self._held[reservation] = Held(entries, now)
+
+    def take(self, reservation: bytes, now: int) -> Held[T] | None:
+        """Return and forget a reservation; None if it is unknown, settled or expired."""
+        held = self._held.pop(reservation, None)
+        if held is None or now - held.charged_at >= self._ttl:
+            return None
+        return held
+
+    def expire(self, now: int, budget: int) -> int:
+        """Forget at most `budget` expired reservations; return how many."""
+        expired = []
+        for reservation, held in self._oldest(budget):
+            if now - held.charged_at < self._ttl:
+                break
+            expired.append(reservation)
+        for reservation in expired:
+            del self._held[reservation]
+        self.forgotten += len(expired)
+        return len(expired)
+
+    def _oldest(self, count: int) -> Iterator[tuple[bytes, Held[T]]]:
+        for number, item in enumerate(self._held.items()):
+            if number >= count:
+                return
+            yield item
+
+
+Actual = Callable[[object], int]

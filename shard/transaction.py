@@ -1,0 +1,132 @@
+"""A request's operations on this shard, all or none (behaviour §5.2).
+
+Rules
+- Operations run in the order given, which is evaluation order. Nothing else runs in between: a
+  shard is one thread, so a transaction needs no lock and nobody sees half of it.
+- The first refusal of an enforcing policy puts every state this transaction replaced back and ends
+  it; the first refusal of a shadow policy puts that policy's states back and skips its remaining
+  operations. States are immutable, so putting one back is an exact undo.
+- Loop counts are never put back: they count attempts. What a refusing operation itself changed
+  (a breaker that opened) stays.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from protocol.frames import UNDO_CHARGE
+from protocol.operations import Key, Verdict
+from protocol.pricing import settled_cost
+from shard.counters import CounterTable
+from shard.reservations import Held, Reservations
+
+
+class Journal(Protocol):
+    """Whoever wants to know which counters changed."""
+
+    def changed(self, table: CounterTable, key: Key) -> None:
+        """Note that a counter has a new state (or none)."""
+
+
+class Transactions:
+    """Applies decoded operations to counter tables.
+
+    Every method takes `tables`, the rule table of the operations' generation.
+    """
+
+    __slots__ = ("reservations",)
+
+    def __init__(self, reservations: "Reservations[Entry]") -> None:
+        self.reservations = reservations
+
+    def decide(self, tables: Sequence[CounterTable], item: list[object], now: int) -> object:
+        """Apply one request's operations; return its reply (see `protocol.frames`)."""
+        if len(item) == 3:  # noqa: PLR2004 - the commonest request: one operation, no reservation
+            number, key, cost = item
+            table = tables[number]  # type: ignore[call-overload]  # the server checks shapes
+            state = table.states.get(key)
+            new, verdict = table.charge(state, cost, now)
+            if new is not state:
+                table.states[key] = new
+            return verdict
+        return self._several(tables, item, now)
+
+    def _several(self, tables: Sequence[CounterTable], item: list[object], now: int) -> object:
+        first = len(item) % 3
+        verdicts: list[Verdict | None] = []
+        done: list[tuple[CounterTable, Key, object, object]] = []
+        skipped = -1
+        segment_start = 0
+        segment = -1
+        for at in range(first, len(item), 3):
+            number, key, cost = item[at : at + 3]
+            table = tables[number]
+            if table.segment == skipped:
+                verdicts.append(None)
+                continue
+            if table.segment != segment:
+                segment, segment_start = table.segment, len(done)
+            state = table.states.get(key)
+            amount = cost[0] if type(cost) is list else cost
+            new, verdict = table.charge(state, amount, now)
+            verdicts.append(verdict)
+            if new is not state:
+                table.states[key] = new
+            if (verdict if type(verdict) is int else verdict[0]) >= 0:
+                if table.kind != "loop":
+                    done.append((table, key, state, cost))
+                continue
+            if table.shadow:
+                _put_back(done, segment_start)
+                skipped = segment
+                continue
+            _put_back(done, 0)
+            verdicts += [None] * ((len(item) - at) // 3 - 1)
+            break
+        if first and done:
+            self._hold(item[0], done, now)
+        return verdicts if len(verdicts) > 1 else verdicts[0]
+
+    def _hold(
+        self, reservation: object, done: list[tuple[CounterTable, Key, object, object]], now: int
+    ) -> None:
+        entries = tuple(
+            (table, key, cost) for table, key, _, cost in done if reconcilable(table, cost)
+        )
+        if entries:
+            self.reservations.hold(reservation, entries, now)  # type: ignore[arg-type]
+
+    def undo(self, tables: Sequence[CounterTable], undos: list[list[object]], now: int) -> None:
+        """Take back operations that were granted here and refused elsewhere."""
+        for number, key, cost, charged_at, how, reservation in undos:
+            table = tables[number]
+            state = table.states.get(key)
+            if how == UNDO_CHARGE:
+                new = table.limiter.undo(state, cost, charged_at, now)
+            else:
+                granted = how == RETRACT_CHARGED
+                new = table.limiter.retract(state, cost, charged_at, now, granted=granted)
+            store(table, key, new)
+            if reservation:
+                self.reservations.drop(reservation, lambda entry, at=number: entry[0].number == at)
+
+    def settle(self, reservation: bytes, usage: object, now: int) -> list[list[int]] | None:
+        """Settle a reservation: [[rule number, reserved, actual], …], None if it is not held.
+
+        Amounts are tokens for LLM buckets, micro-units for budgets.
+        """
+        held = self.reservations.take(reservation, now)
+        if held is None:
+            return None
+        return [self._settle(held, entry, usage, now) for entry in held.entries]
+
+    def _settle(self, held: "Held[Entry]", entry: "Entry", usage: object, now: int) -> list[int]:
+        table, key, cost = entry
+        reserved = cost[0] if isinstance(cost, list) else cost
+        actual = settled_cost(table.kind, cost, usage)
+        if actual != reserved:
+            state = table.states.get(key)
+            _store(table, key, table.limiter.settle(state, reserved, actual, held.charged_at, now))
+        return [table.number, reserved, actual]
+
+
+Entry = tuple[CounterTable, Key, int | list[object]]
