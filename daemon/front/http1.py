@@ -60,7 +60,7 @@ class Server(Protocol):
 class Inbound:
     """One complete request as it came in. `target` as sent, `headers` canonical."""
 
-    __slots__ = ("body", "headers", "method", "peer", "started", "target", "trusted")
+    __slots__ = ("body", "headers", "method", "peer", "target", "trusted")
 
     def __init__(  # noqa: PLR0913 - one value per part of a request
         self,
@@ -78,7 +78,6 @@ class Inbound:
         self.body = body
         self.peer = peer
         self.trusted = trusted
-        self.started = 0.0
 
 
 class _Refused(Exception):  # noqa: N818 - ends a parse, never seen by a caller
@@ -97,11 +96,13 @@ class HttpConnection(asyncio.Protocol):
         "_body_bytes",
         "_busy",
         "_closing",
+        "_delay",
         "_fed",
         "_head_bytes",
         "_headers",
         "_in_head",
         "_in_message",
+        "_last",
         "_method",
         "_parser",
         "_paused",
@@ -121,6 +122,8 @@ class HttpConnection(asyncio.Protocol):
         self._queue: deque[tuple[Inbound, bool, bytes]] = deque()
         self._busy: tuple[bool, bytes, bool] | None = None
         self._closing = False
+        self._delay: asyncio.TimerHandle | None = None
+        self._last = False
         self._paused = False
         self._in_head = False
         self._in_message = False
@@ -153,6 +156,8 @@ class HttpConnection(asyncio.Protocol):
         """Forget a connection that is gone."""
         self._transport = None
         self._queue.clear()
+        if self._delay is not None:
+            self._delay.cancel()
         self._server.closed(self)
 
     def data_received(self, data: bytes) -> None:
@@ -266,7 +271,7 @@ class HttpConnection(asyncio.Protocol):
             self.peer,
             trusted=self.trusted,
         )
-        keep = parser.should_keep_alive()
+        keep = parser.should_keep_alive() and not self._last
         connection = b"" if keep and version == "1.1" else _CONNECTION[keep]
         if self._busy is None:
             self._dispatch(inbound, keep, connection)
@@ -304,7 +309,7 @@ class HttpConnection(asyncio.Protocol):
             if connection or body
             else head + b"\r\n"
         )
-        if not keep or (self._closing and not self._queue):
+        if not keep or ((self._closing or self._last) and not self._queue):
             self._closing = True
             self._queue.clear()
             transport.close()
@@ -314,10 +319,15 @@ class HttpConnection(asyncio.Protocol):
         if self._queue:
             self._dispatch(*self._queue.popleft())
 
+    def wait(self, delay: asyncio.TimerHandle) -> None:
+        """Let a delayed answer be forgotten when the client leaves."""
+        self._delay = delay
+
     def finish(self) -> None:
-        """Close as soon as nothing is being answered (drain)."""
-        self._closing = True
-        if self._busy is None and self._transport is not None:
+        """Close as soon as nothing is arriving or being answered (drain)."""
+        self._last = True
+        if self._busy is None and not self._in_message and self._transport is not None:
+            self._closing = True
             self._transport.close()
 
     def expire(self) -> None:

@@ -1,0 +1,172 @@
+"""A front process: wires listeners, links and engine together and obeys the supervisor."""
+
+import asyncio
+import secrets
+import signal
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+
+import uvloop
+from setproctitle import setproctitle
+
+from daemon.engine.client_address import TrustedProxies
+from daemon.engine.engine import Engine
+from daemon.engine.sources import Sources
+from daemon.front.app import App, now_us
+from daemon.front.links import Link
+from daemon.front.server import Server
+from daemon.front.tally import Tally
+from daemon.settings import Settings
+from protocol import control
+from protocol.bundle_text import load
+from protocol.frames import FrameReader, pack
+
+DRAIN_SECONDS = 35.0
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """What the supervisor gave this front: its number, its descriptors, where the shards are."""
+
+    index: int
+    control_fd: int
+    listen_fds: tuple[int, ...]
+    shard_paths: tuple[str, ...]
+
+
+def run(role: Role, settings: Settings) -> None:
+    """Serve until told to drain, or until the supervisor is gone."""
+    setproctitle(f"fairvisor: front {role.index}")
+    # The supervisor alone decides when a child goes; a terminal's or a service manager's signal to
+    # the whole group must not cut requests off.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    uvloop.run(_Front(role, settings).serve())
+
+
+class _Front:
+    """The process's parts and their life."""
+
+    def __init__(self, role: Role, settings: Settings) -> None:
+        self._role = role
+        self._settings = settings
+        self._loop: asyncio.AbstractEventLoop
+        self._control: asyncio.Transport
+        self._pending: dict[int, Callable[[bytes], None]] = {}
+        self._scrapes = 0
+        self._prepared: dict[int, tuple[Engine, str]] = {}
+        self._stopped = asyncio.Event()
+
+    async def serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        settings, role = self._settings, self._role
+        trusted = TrustedProxies.parse(settings.trusted_proxies)
+        self._trusted = trusted
+        links = [
+            Link(shard, path, settings.owner_timeout, now_us)
+            for shard, path in enumerate(role.shard_paths)
+        ]
+        for link in links:
+            link.start()
+        self._tally = Tally()
+        self._app = App(links, self._tally, self._scrape, settings.mode)
+        self._server = Server(self._app, settings, trusted, settings.max_connections)
+        await self._attach()
+        await self._stopped.wait()
+        for link in links:
+            link.stop()
+
+    async def _attach(self) -> None:
+        pair = socket.socket(fileno=self._role.control_fd)
+        pair.setblocking(False)
+        transport, _ = await self._loop.create_unix_connection(
+            partial(_Control, self), sock=pair
+        )
+        self._control = transport
+
+    def _scrape(self, callback: Callable[[bytes], None]) -> None:
+        self._scrapes += 1
+        self._pending[self._scrapes] = callback
+        self._tell(control.SCRAPE, self._scrapes)
+
+    def _tell(self, *message: object) -> None:
+        with suppress(RuntimeError):  # the supervisor is gone; so shall we be
+            self._control.write(pack(message))
+
+    def hear(self, message: list[object]) -> None:
+        """Do what the supervisor says."""
+        match message:
+            case [control.CONFIGURE, {"jitter_key": bytes(jitter_key)}]:
+                self._sources = Sources(
+                    draw_id=lambda: secrets.token_bytes(16),
+                    shards=len(self._role.shard_paths),
+                    trusted=self._trusted,
+                    jitter_key=jitter_key,
+                    llm_format=self._settings.llm_format,
+                )
+            case [control.BUNDLE, int(generation), bytes(payload), str(loaded_at)]:
+                self._prepare(generation, payload, loaded_at)
+            case [control.SWITCH, int(generation)]:
+                self._switch(generation)
+            case [control.COLLECT, int(number)]:
+                self._tell(control.TALLY, number, self._tally.snapshot())
+            case [control.METRICS, int(number), bytes(text)]:
+                callback = self._pending.pop(number, None)
+                if callback is not None:
+                    callback(text)
+            case [control.DRAIN]:
+                self._loop.create_task(self._drain())
+
+    def _prepare(self, generation: int, payload: bytes, loaded_at: str) -> None:
+        # The supervisor has validated these bytes at their load; expiry is not judged again.
+        report = load(payload, now=0.0)
+        if report.bundle is None:
+            raise RuntimeError(f"supervisor sent an invalid bundle: {report.errors}")
+        engine = Engine(report.bundle, self._sources, generation)
+        self._prepared[generation] = (engine, loaded_at)
+        self._tell(control.PREPARED, generation)
+
+    def _switch(self, generation: int) -> None:
+        engine, loaded_at = self._prepared.pop(generation)
+        first = self._app.engine is None
+        self._app.engine, self._app.loaded_at = engine, loaded_at
+        self._prepared = {}
+        if first:
+            self._loop.create_task(self._open())
+        self._tell(control.SWITCHED, generation)
+
+    async def _open(self) -> None:
+        for link in self._app.links:
+            with suppress(TimeoutError):  # serve degraded rather than not at all
+                await asyncio.wait_for(link.connected(), timeout=1.0)
+        await self._server.listen([socket.socket(fileno=fd) for fd in self._role.listen_fds])
+        self._tell(control.READY)
+
+    async def _drain(self) -> None:
+        self._app.draining = True
+        await self._server.drain(DRAIN_SECONDS)
+        self._tell(control.TALLY, 0, self._tally.snapshot())
+        self._stopped.set()
+
+    def orphaned(self) -> None:
+        """End at once: without a supervisor nobody would restart or stop this process."""
+        self._stopped.set()
+
+
+class _Control(asyncio.Protocol):
+    """The supervisor's side of the socket pair."""
+
+    def __init__(self, front: _Front) -> None:
+        self._front = front
+        self._reader = FrameReader()
+
+    def data_received(self, data: bytes) -> None:
+        for message in self._reader.feed(data):
+            self._front.hear(message)
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        self._front.orphaned()
+

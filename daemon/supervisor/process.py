@@ -1,0 +1,267 @@
+"""The supervisor: one process that owns sockets, children and the active bundle (§13.1, §13.4)."""
+
+import asyncio
+import logging
+import os
+import secrets
+import signal
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from socket import socket
+
+from setproctitle import setproctitle
+
+from daemon.engine.compile import compile_bundle
+from daemon.engine.costs import CostCompiler
+from daemon.engine.engine import active
+from daemon.settings import Settings
+from daemon.supervisor.bundles import Loaded
+from daemon.supervisor.children import Child
+from daemon.supervisor.listeners import ListenError, RuntimeFolder, bind
+from daemon.supervisor.metrics import Totals, render
+from protocol import control
+
+log = logging.getLogger("fairvisor")
+
+DRAIN_SECONDS = 37.0
+"""Fronts get 35 s to finish; what is left then is killed."""
+COLLECT_SECONDS = 2.0
+COLLECT_TIMEOUT = 1.0
+START_SECONDS = 20.0
+
+
+def package_version() -> str:
+    """Return the installed version."""
+    try:
+        return version("fairvisor")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+class Supervisor:
+    """Everything the daemon is, seen from above. `run` returns the exit code."""
+
+    def __init__(self, settings: Settings, loaded: Loaded) -> None:
+        self._settings = settings
+        self._loaded = loaded
+        self._loaded_at = ""
+        self._generation = 0
+        self._jitter_key = secrets.token_bytes(16)
+        self._fronts: list[Child] = []
+        self._shards: list[Child] = []
+        self._retired = Totals()
+        self._restarts: dict[str, int] = {}
+        self._answers: dict[tuple[str, int], asyncio.Event] = {}
+        self._collections = 0
+        self._waiters: dict[int, set[Child]] = {}
+        self._stopping = False
+        self._stop = asyncio.Event()
+        self._ready = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> int:
+        """Serve until a signal says stop; return the exit code."""
+        setproctitle("fairvisor: supervisor")
+        try:
+            listeners = [bind(address) for address in self._settings.listen]
+        except ListenError as error:
+            sys.stderr.write(f"fairvisor: {error}\n")
+            return 1
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        folder = RuntimeFolder()
+        try:
+            self._start_children(folder, listeners)
+            self._task(self._announce(listeners))
+            collector = self._task(self._collect_regularly())
+            await self._stop.wait()
+            collector.cancel()
+            await self._drain()
+        finally:
+            for child in self._fronts + self._shards:
+                child.release()
+                child.kill()
+            folder.remove()
+            self._close(listeners)
+        return 0
+
+    def _close(self, listeners: list[socket]) -> None:
+        for listener in listeners:
+            name = listener.getsockname()
+            listener.close()
+            if isinstance(name, str):
+                with suppress(OSError):
+                    os.unlink(name)  # noqa: PTH108 - a socket's name is text
+
+    def _start_children(self, folder: RuntimeFolder, listeners: list[socket]) -> None:
+        paths = []
+        for index in range(self._settings.shards):
+            path, listener = folder.shard_socket(index)
+            paths.append(path)
+            self._shards.append(
+                Child(
+                    f"shard {index}",
+                    "shard",
+                    (str(index), "{control}", str(listener.fileno())),
+                    (listener.fileno(),),
+                    self._hear,
+                    self._shard_started,
+                    self._ended,
+                )
+            )
+            self._keep_open(listener)
+        fds = [listener.fileno() for listener in listeners]
+        for index in range(self._settings.worker_processes):
+            self._fronts.append(
+                Child(
+                    f"front {index}",
+                    "daemon.front",
+                    (str(index), "{control}", ",".join(map(str, fds)), *paths),
+                    fds,
+                    self._hear,
+                    self._front_started,
+                    self._ended,
+                )
+            )
+        self._generation = 1
+        self._loaded_at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        for child in self._shards + self._fronts:
+            child.start()
+
+    def _keep_open(self, listener: socket) -> None:
+        listener.detach()  # shards are restarted on it for as long as this process lives
+
+    def _shard_started(self, child: Child) -> None:
+        share = self._settings.counter_memory // self._settings.shards
+        ttl = int(self._settings.reservation_ttl * 1_000_000)
+        child.tell(control.CONFIGURE, {"memory": share, "reservation_ttl": ttl})
+        plan = compile_bundle(self._loaded.bundle, CostCompiler(self._loaded.bundle))
+        child.tell(control.BUNDLE, self._generation, [spec.to_wire() for spec in plan.table])
+
+    def _front_started(self, child: Child) -> None:
+        child.tell(control.CONFIGURE, {"jitter_key": self._jitter_key})
+        child.tell(control.BUNDLE, self._generation, self._loaded.text, self._loaded_at)
+        child.tell(control.SWITCH, self._generation)
+
+    def _hear(self, child: Child, message: list[object]) -> None:
+        match message:
+            case [control.READY]:
+                child.ready = True
+                if all(front.ready for front in self._fronts):
+                    self._ready.set()
+            case [control.TALLY, int(number), snapshot]:
+                child.snapshot = snapshot
+                waiting = self._waiters.get(number)
+                if waiting is not None:
+                    waiting.discard(child)
+            case [control.SCRAPE, int(number)]:
+                self._task(self._scrape(child, number))
+
+    def _ended(self, child: Child, code: int) -> None:
+        if child in self._fronts:
+            self._retired.add(child.snapshot)
+        child.snapshot = None
+        if self._stopping:
+            return
+        kind = child.name.split()[0]
+        self._restarts[kind] = self._restarts.get(kind, 0) + 1
+        how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        log.warning("%s ended (%s); starting it again", child.name, how)
+
+    async def _announce(self, listeners: list[socket]) -> None:
+        try:
+            await asyncio.wait_for(self._ready.wait(), START_SECONDS)
+        except TimeoutError:
+            log.error("not every process is ready after %d s", START_SECONDS)  # noqa: TRY400
+            return
+        bundle = self._loaded.bundle
+        names = ", ".join(_listener_name(listener) for listener in listeners)
+        log.info(
+            "ready on %s: bundle version %d with %d policies, %d front(s), %d shard(s)",
+            names,
+            bundle.version,
+            len(bundle.policies),
+            len(self._fronts),
+            len(self._shards),
+        )
+
+    async def _scrape(self, child: Child, number: int) -> None:
+        await self._collect()
+        child.tell(control.METRICS, number, self._exposition())
+
+    async def _collect_regularly(self) -> None:
+        """Take snapshots now and then, so that a killed front takes little with it."""
+        while True:
+            await asyncio.sleep(COLLECT_SECONDS)
+            await self._collect()
+
+    async def _collect(self) -> None:
+        self._collections += 1
+        number = self._collections
+        waiting = {child for child in self._fronts + self._shards if child.pid is not None}
+        self._waiters[number] = waiting
+        for child in waiting:
+            child.tell(control.COLLECT, number)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + COLLECT_TIMEOUT
+        while self._waiters[number] and loop.time() < deadline:
+            await asyncio.sleep(0.002)
+        del self._waiters[number]
+
+    def _exposition(self) -> bytes:
+        totals = Totals()
+        totals.counts.update(self._retired.counts)
+        totals.durations.update(self._retired.durations)
+        for front in self._fronts:
+            totals.add(front.snapshot)
+        for shard in self._shards:
+            figures = shard.snapshot
+            if isinstance(figures, dict):
+                label = (shard.name.removeprefix("shard "),)
+                totals.set("counters", figures["counters"], label)
+                totals.set("counters_evicted_total", figures["evicted"], label)
+                totals.set("reservations", figures["reservations"], label)
+        bundle = self._loaded.bundle
+        now = time.time_ns() // 1000
+        totals.set("build_info", 1, (package_version(),))
+        totals.set("config_info", 1, (str(bundle.version), bundle.hash))
+        totals.set("bundle_version", bundle.version)
+        totals.set("global_shadow_active", active(bundle.global_shadow, now))
+        totals.set("kill_switch_override_active", active(bundle.kill_switch_override, now))
+        for kind, count in self._restarts.items():
+            totals.set("process_restarts_total", count, (kind,))
+        return render(totals)
+
+    async def _drain(self) -> None:
+        self._stopping = True
+        log.info("stopping: finishing what is under way")
+        for children in (self._fronts, self._shards):
+            for child in children:
+                child.release()
+                child.tell(control.DRAIN)
+            with suppress(TimeoutError):
+                gone = asyncio.gather(*[child.gone() for child in children])
+                await asyncio.wait_for(gone, DRAIN_SECONDS)
+        log.info("stopped")
+
+    def _task(self, work: "asyncio.Coroutine[None]") -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+
+def _listener_name(listener: socket) -> str:
+    name = listener.getsockname()
+    if isinstance(name, str):
+        return f"unix:{name}"
+    host, port = name[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+Work = Callable[[], None]

@@ -1,0 +1,33 @@
+"""What the supervisor and its children tell each other, as frames on a socket pair.
+
+Supervisor to either
+    [CONFIGURE, settings]                      once, before anything else
+Supervisor to front
+    [BUNDLE, generation, payload, loaded_at]   compile it and answer PREPARED; do not use it yet
+    [SWITCH, generation]                       use it from now on and answer SWITCHED
+    [COLLECT, number]                          answer [TALLY, number, snapshot]
+    [METRICS, number, text]                    the answer to SCRAPE
+    [DRAIN]                                    finish what is under way, then exit
+Supervisor to shard
+    [BUNDLE, generation, table]                install a rule table and answer PREPARED
+    [COLLECT, number]                          as above
+    [DRAIN]                                    exit
+Child to supervisor
+    [READY]                                    serving
+    [PREPARED, generation], [SWITCHED, generation], [TALLY, number, snapshot]
+    [SCRAPE, number]                           a client asks this front for the metrics of all
+
+End of file on the pair means that the other side is gone: a child then exits at once.
+"""
+
+READY = 0
+CONFIGURE = 1
+BUNDLE = 2
+PREPARED = 3
+SWITCH = 4
+SWITCHED = 5
+COLLECT = 6
+TALLY = 7
+SCRAPE = 8
+METRICS = 9
+DRAIN = 10

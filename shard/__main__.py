@@ -1,0 +1,5 @@
+"""Start one shard process."""
+
+from shard.server import main
+
+main()

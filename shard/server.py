@@ -1,0 +1,193 @@
+"""A shard process: a plain epoll loop around `ShardService`.
+
+Fronts connect over a Unix socket; the supervisor speaks over an inherited socket pair. One read
+takes what a front has sent so far, one write answers all of it.
+"""
+
+import select
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+
+from setproctitle import setproctitle
+
+from protocol import control
+from protocol.frames import FrameError, FrameReader, pack
+from protocol.operations import RuleSpec
+from shard.service import ShardService
+
+READ_BYTES = 65_536
+"""One read; larger buffers cross the allocator's mmap threshold and cost a page fault each."""
+MAX_UNSENT = 16 << 20
+"""Reply bytes a front may leave unread before its link is cut."""
+TIDY_SECONDS = 0.1
+TIDY_BUDGET = 2_000
+IDLE_SECONDS = 1.0
+
+
+class _Peer:
+    """One connected socket with its half-read frame and unsent bytes."""
+
+    __slots__ = ("blocked", "out", "reader", "sock")
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.reader = FrameReader()
+        self.out = b""
+        self.blocked = False
+
+
+class ShardServer:
+    """The loop. `run` returns when the supervisor says so or is gone."""
+
+    def __init__(self, index: int, control_sock: socket.socket, listener: socket.socket) -> None:
+        self._index = index
+        self._supervisor = _Peer(control_sock)
+        self._listener = listener
+        self._poll = select.epoll()
+        self._links: dict[int, _Peer] = {}
+        self._service: ShardService | None = None
+        self._running = True
+        self._tidied = 0.0
+
+    def run(self) -> None:
+        """Serve until told to stop."""
+        control_sock = self._supervisor.sock
+        control_sock.setblocking(False)
+        self._listener.setblocking(False)
+        self._poll.register(control_sock, select.EPOLLIN)
+        handlers: dict[int, Callable[[], None]] = {
+            control_sock.fileno(): self._hear,
+            self._listener.fileno(): self._accept,
+        }
+        links = self._links
+        while self._running:
+            for fd, mask in self._poll.poll(IDLE_SECONDS):
+                peer = links.get(fd)
+                if peer is None:
+                    handler = handlers.get(fd)
+                    if handler is not None:
+                        handler()
+                elif mask & (select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR):
+                    self._serve(fd, peer)
+                elif mask & select.EPOLLOUT:
+                    self._send(fd, peer)
+            now = time.monotonic()
+            if now - self._tidied >= TIDY_SECONDS and self._service is not None:
+                self._tidied = now
+                self._service.tidy(time.time_ns() // 1000, TIDY_BUDGET)
+
+    def _accept(self) -> None:
+        try:
+            sock, _ = self._listener.accept()
+        except OSError:
+            return
+        sock.setblocking(False)
+        self._links[sock.fileno()] = _Peer(sock)
+        self._poll.register(sock, select.EPOLLIN)
+
+    def _serve(self, fd: int, peer: _Peer) -> None:
+        service = self._service
+        try:
+            data = peer.sock.recv(READ_BYTES)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            data = b""
+        if not data or service is None:
+            self._drop(fd, peer)
+            return
+        try:
+            replies = [service.answer(message) for message in peer.reader.feed(data)]
+        except (FrameError, TypeError, ValueError, LookupError) as error:
+            log(f"shard {self._index}: link dropped: {error}")
+            self._drop(fd, peer)
+            return
+        frames = [pack(reply) for reply in replies if reply is not None]
+        if frames:
+            peer.out += frames[0] if len(frames) == 1 else b"".join(frames)
+            self._send(fd, peer)
+
+    def _send(self, fd: int, peer: _Peer) -> None:
+        try:
+            sent = peer.sock.send(peer.out)
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        except OSError:
+            self._drop(fd, peer)
+            return
+        waiting = len(peer.out) > sent
+        peer.out = peer.out[sent:]
+        if len(peer.out) > MAX_UNSENT:
+            log(f"shard {self._index}: link dropped: a front does not read its replies")
+            self._drop(fd, peer)
+            return
+        if waiting != peer.blocked:
+            peer.blocked = waiting
+            self._poll.modify(fd, select.EPOLLIN | select.EPOLLOUT if waiting else select.EPOLLIN)
+
+    def _drop(self, fd: int, peer: _Peer) -> None:
+        self._poll.unregister(fd)
+        del self._links[fd]
+        peer.sock.close()
+
+    def _hear(self) -> None:
+        try:
+            data = self._supervisor.sock.recv(READ_BYTES)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._running = False
+            return
+        for message in self._supervisor.reader.feed(data):
+            self._obey(message)
+
+    def _obey(self, message: list[object]) -> None:
+        match message:
+            case [control.CONFIGURE, {"memory": int(memory), "reservation_ttl": int(ttl)}]:
+                self._service = ShardService(memory, ttl)
+            case [control.BUNDLE, int(generation), list(table)] if self._service is not None:
+                self._service.install(generation, [RuleSpec(*row) for row in table])
+                if len(self._links) == 0:
+                    self._open()
+                self._tell(control.PREPARED, generation)
+            case [control.COLLECT, int(number)] if self._service is not None:
+                self._tell(control.TALLY, number, dict(self._service.figures()))
+            case [control.DRAIN]:
+                self._running = False
+
+    def _open(self) -> None:
+        """Begin to accept fronts; before the first rule table there is nothing to ask."""
+        try:
+            self._poll.register(self._listener, select.EPOLLIN)
+        except FileExistsError:
+            return
+
+    def _tell(self, *message: object) -> None:
+        sock = self._supervisor.sock
+        try:
+            sock.setblocking(True)
+            sock.sendall(pack(message))
+            sock.setblocking(False)
+        except OSError:
+            self._running = False
+
+
+def log(text: str) -> None:
+    """Write one line to standard error, where the supervisor's log goes."""
+    sys.stderr.write(f"fairvisor: {text}\n")
+
+
+def main() -> None:
+    """Start one shard; the supervisor's command line, not for people."""
+    index, control_fd, listen_fd = map(int, sys.argv[1:])
+    setproctitle(f"fairvisor: shard {index}")
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    ShardServer(
+        index, socket.socket(fileno=control_fd), socket.socket(fileno=listen_fd)
+    ).run()

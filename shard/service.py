@@ -1,0 +1,85 @@
+"""What a shard answers: decoded frames in, reply frames out. No sockets, no clock.
+
+Time comes with every frame, stamped by the front that sent it. Fronts are a few microseconds to
+milliseconds apart, so a stamp that lies a little behind the newest one is lifted to it: refilling
+the same interval twice would admit too much. A stamp that lies far behind means that the host's
+clock was set back; it is followed.
+"""
+
+from collections.abc import Mapping
+
+from protocol.frames import DECIDE, SETTLE, UNDO, FrameError
+from protocol.operations import RuleSpec
+from shard.counters import CounterStore, CounterTable
+from shard.reservations import Reservations
+from shard.transaction import Entry, Transactions
+
+MAX_SKEW = 2_000_000
+"""Microseconds that stamps of two fronts may differ without meaning a clock that was set."""
+
+
+class ShardService:
+    """One shard's counters and reservations, and the frames that move them."""
+
+    __slots__ = ("_generations", "_latest", "_transactions", "reservations", "store")
+
+    def __init__(self, max_bytes: int, reservation_ttl: int) -> None:
+        self.store = CounterStore(max_bytes)
+        self.reservations: Reservations[Entry] = Reservations(reservation_ttl)
+        self._transactions = Transactions(self.reservations)
+        self._generations: dict[int, list[CounterTable]] = {}
+        self._latest = 0
+
+    def install(self, generation: int, specs: list[RuleSpec]) -> None:
+        """Take a rule table; the one before it stays usable until the next."""
+        tables = self.store.install(generation, specs)
+        newest = sorted(self._generations)[-1:]
+        self._generations = {number: self._generations[number] for number in newest}
+        self._generations[generation] = tables
+
+    def answer(self, message: list[object]) -> list[object] | None:
+        """Apply one frame; return its reply, None where it has none.
+
+        Raises:
+            FrameError: the frame is not one of `protocol.frames`, or its generation is unknown.
+        """
+        match message:
+            case [kind, int(generation), int(stamp), list(items)] if kind == DECIDE:
+                tables = self._tables(generation)
+                now = self._now(stamp)
+                decide = self._transactions.decide
+                return [now, [decide(tables, item, now) for item in items]]
+            case [kind, int(generation), int(stamp), list(undos)] if kind == UNDO:
+                self._transactions.undo(self._tables(generation), undos, self._now(stamp))
+                return None
+            case [kind, int(stamp), list(settlements)] if kind == SETTLE:
+                now = self._now(stamp)
+                settle = self._transactions.settle
+                return [now, [settle(rid, usage, now) for rid, usage in settlements]]
+        raise FrameError(f"not a frame for a shard: {message[:2]!r}")
+
+    def tidy(self, now: int, budget: int) -> None:
+        """Drop a bounded number of counters and reservations whose time is over."""
+        self.store.sweep(now, budget)
+        self.reservations.expire(now, budget)
+
+    def figures(self) -> Mapping[str, int]:
+        """Return the shard's gauges for the metrics."""
+        return {
+            "counters": self.store.size,
+            "evicted": self.store.evicted,
+            "reservations": len(self.reservations),
+        }
+
+    def _tables(self, generation: int) -> list[CounterTable]:
+        tables = self._generations.get(generation)
+        if tables is None:
+            raise FrameError(f"unknown generation {generation}")
+        return tables
+
+    def _now(self, stamp: int) -> int:
+        behind = self._latest - stamp
+        if behind <= 0 or behind > MAX_SKEW:
+            self._latest = stamp
+            return stamp
+        return self._latest
