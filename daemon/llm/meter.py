@@ -1,0 +1,182 @@
+"""Watch a stream on its way to the client: count, cut, and know what it used (behaviour §11.3).
+
+Bytes in, bytes out; no socket. Rules:
+- Whole events pass with their exact bytes, in order, each as soon as it is complete.
+- An event's text counts `ceil(UTF-8 bytes / 4)`, or its BPE tokens. A hidden event counts, too.
+- The event that crosses the cap is replaced by the close form; nothing follows it.
+- A shadow cap only sets `would_truncate`.
+- The unterminated tail passes at the end: it is counted and read for usage, but no longer tested.
+"""
+
+from typing import Literal
+
+from daemon.llm.anthropic_stream import AnthropicReader
+from daemon.llm.cut import Cut, Gate
+from daemon.llm.estimate import BYTES_PER_TOKEN
+from daemon.llm.framing import MAX_EVENT_BYTES, Piece, Splitter
+from daemon.llm.gemini_stream import GeminiReader
+from daemon.llm.json_array import JsonArraySplitter
+from daemon.llm.openai import byte_length
+from daemon.llm.openai_stream import OpenAiReader
+from daemon.llm.providers import Family
+from daemon.llm.sse import SseSplitter
+from daemon.llm.stream_format import Reader
+from daemon.llm.tokens import TokenCounter
+from protocol.usage import Usage
+
+Framing = Literal["sse", "array"]
+
+
+def quarter_bytes(text: str) -> int:
+    """Return a quarter of the UTF-8 bytes of a text, rounded up."""
+    return -(-byte_length(text) // BYTES_PER_TOKEN)
+
+
+def framing_of(family: Family, content_type: str) -> Framing:
+    """Return how a stream is framed: Gemini sends a JSON array unless asked for events."""
+    if family == "gemini" and not content_type.lower().startswith("text/event-stream"):
+        return "array"
+    return "sse"
+
+
+def reader_for(family: Family, *, hide_usage: bool = False, framing: Framing = "sse") -> Reader:
+    """Return the reader of a family's streams."""
+    if family == "anthropic":
+        return AnthropicReader()
+    if family == "gemini":
+        return GeminiReader(array=framing == "array")
+    return OpenAiReader(hide_usage=hide_usage)
+
+
+class StreamMeter:
+    """Meters one stream.
+
+    `prompt_tokens` is the estimate that holds until the stream reports better; `cut` and `shadow`
+    are the caps of the enforcing and of the shadow rules; `hide_usage` keeps the usage chunk, for
+    which the daemon asked, from the client. Afterwards `counted`, `truncated`, `would_truncate` and
+    `usage()` tell what happened.
+    """
+
+    __slots__ = (
+        "_array",
+        "_count",
+        "_cut",
+        "_gate",
+        "_prompt",
+        "_reader",
+        "_shadow",
+        "_splitter",
+        "counted",
+        "truncated",
+        "would_truncate",
+    )
+
+    def __init__(  # noqa: PLR0913 - one value per fact of the exchange, all but one by keyword
+        self,
+        family: Family,
+        *,
+        prompt_tokens: int = 0,
+        cut: Cut | None = None,
+        shadow: Cut | None = None,
+        hide_usage: bool = False,
+        framing: Framing = "sse",
+        count: TokenCounter = quarter_bytes,
+        max_event_bytes: int = MAX_EVENT_BYTES,
+    ) -> None:
+        self._reader = reader_for(family, hide_usage=hide_usage, framing=framing)
+        self._splitter: Splitter = (
+            JsonArraySplitter(max_event_bytes)
+            if framing == "array"
+            else SseSplitter(max_event_bytes)
+        )
+        self._array = framing == "array"
+        self._prompt = prompt_tokens
+        self._count = count
+        self._cut = cut
+        self._gate = Gate(cut) if cut else None
+        self._shadow = Gate(shadow) if shadow else None
+        self.counted = 0
+        self.truncated = False
+        self.would_truncate = False
+
+    @property
+    def done(self) -> bool:
+        """Whether the end marker has passed or the stream is cut."""
+        return self.truncated or self._reader.done
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Take bytes of the upstream; return those for the client.
+
+        When `truncated` is set afterwards, the upstream must be closed.
+        """
+        if self.truncated:
+            return b""
+        return self._forward(self._splitter.feed(chunk))
+
+    def end(self) -> bytes:
+        """Take the upstream's end of data; return the last bytes for the client."""
+        if self.truncated:
+            return b""
+        self._gate = None
+        return self._forward(self._splitter.end())
+
+    def usage(self) -> Usage:
+        """Return what to settle.
+
+        The final report of the stream if it gave one. Otherwise (cut, client gone, no report) the
+        reported or else the estimated prompt, and the counted or reported completion, whichever is
+        larger: reports of an unfinished stream run behind.
+        """
+        reported = self._reader.usage
+        if reported is not None and self._reader.final:
+            return reported
+        if reported is None or reported.prompt is None or reported.completion is None:
+            return Usage(self._prompt, self.counted, self._prompt + self.counted)
+        prompt = reported.prompt or self._prompt
+        completion = max(reported.completion, self.counted)
+        return Usage(
+            prompt,
+            completion,
+            prompt + completion,
+            cached_input=reported.cached_input,
+            cached_audio=reported.cached_audio,
+            cache_write=reported.cache_write,
+            cache_write_1h=reported.cache_write_1h,
+            audio_input=reported.audio_input,
+            reasoning=reported.reasoning,
+            audio_output=reported.audio_output,
+            image_output=reported.image_output,
+        )
+
+    def _forward(self, pieces: list[Piece]) -> bytes:
+        out: list[bytes] = []
+        for raw, data, _ in pieces:
+            if data is not None:
+                text, hidden = self._reader.read(data)
+                if text and self._crosses(text):
+                    out.append(self._close(raw, data))
+                    break
+                if hidden:
+                    continue
+            out.append(raw)
+        return b"".join(out)
+
+    def _crosses(self, text: str) -> bool:
+        self.counted += self._count(text)
+        if self._shadow is not None and self._shadow.crossed(self.counted):
+            self.would_truncate = True
+        if self._gate is None or not self._gate.crossed(self.counted):
+            return False
+        self.truncated = True
+        return True
+
+    def _close(self, raw: bytes, data: bytes) -> bytes:
+        """Return the close form in place of the piece that crossed."""
+        if self._cut is None:
+            return b""
+        prompt = self.usage().prompt or self._prompt
+        closing = self._reader.close(prompt, self.counted, self._cut.streaming)
+        if not self._array:
+            return closing
+        separator = raw[: len(raw) - len(data)]
+        return separator + closing + (b"]" if separator.strip() else b"")

@@ -1,0 +1,107 @@
+"""OpenAI streams: chat and completions; `responses_stream` reads the Responses API (§11.1, §11.3).
+
+Shape after platform.openai.com/docs/api-reference/chat-streaming. Usage comes in one extra chunk
+without choices, and only if `stream_options.include_usage` asks for it; compatible providers also
+put it on the last or on every chunk.
+"""
+
+from daemon.llm.prompt import objects
+from daemon.llm.responses_stream import ResponsesReader
+from daemon.llm.stream_format import NOTHING, Delta, parse, sse, text_of
+from daemon.llm.usage import from_openai
+from protocol.bundle import Streaming
+from protocol.usage import Usage
+
+_DONE = b"data: [DONE]\n\n"
+
+
+class OpenAiReader:
+    """Reads one stream of the family; `hide_usage` when the client did not ask for usage."""
+
+    __slots__ = ("_finishing", "_hide_usage", "_responses", "done", "final", "usage")
+
+    usage: Usage | None
+
+    def __init__(self, *, hide_usage: bool = False) -> None:
+        self.usage = None
+        self.final = False
+        self.done = False
+        self._finishing = False
+        self._hide_usage = hide_usage
+        self._responses: ResponsesReader | None = None
+
+    def read(self, data: bytes) -> Delta:
+        """Read a chunk or a `response.*` event."""
+        if data.strip() == b"[DONE]":
+            self.done = True
+            return NOTHING
+        event = parse(data)
+        if event is None:
+            return NOTHING
+        kind = event.get("type")
+        if isinstance(kind, str) and kind.startswith("response."):
+            return self._read_response(kind, event)
+        choices = event.get("choices")
+        texts: list[str] = []
+        for choice in objects(choices):
+            if isinstance(choice.get("finish_reason"), str):
+                self._finishing = True
+            texts.append(_choice_text(choice))
+        usage = from_openai(event.get("usage"))
+        if usage is not None:
+            self.usage = usage
+            self.final = self._finishing or choices == []
+        return Delta("".join(texts), self._hide_usage and usage is not None and choices == [])
+
+    def close(self, prompt: int, completion: int, how: Streaming) -> bytes:
+        """Return the closing chunk and the end marker."""
+        if self._responses is not None:
+            return self._responses.close(prompt, completion, how)
+        chunk: dict[str, object] = (
+            {
+                "error": {
+                    "message": "max completion tokens exceeded",
+                    "type": "rate_limit_error",
+                    "code": "completion_tokens_exceeded",
+                }
+            }
+            if how.on_limit_exceeded == "error_chunk"
+            else {"choices": [{"delta": {}, "finish_reason": "length"}]}
+        )
+        if how.include_partial_usage:
+            chunk["usage"] = {
+                "prompt_tokens": prompt,
+                "completion_tokens": completion,
+                "total_tokens": prompt + completion,
+            }
+        return sse(chunk) + _DONE
+
+    def _read_response(self, kind: str, event: dict[str, object]) -> Delta:
+        if self._responses is None:
+            self._responses = ResponsesReader()
+        delta = self._responses.read_event(kind, event)
+        self.usage = self._responses.usage
+        self.final = self._responses.final
+        self.done = self._responses.done
+        return delta
+
+
+def _choice_text(choice: dict[str, object]) -> str:
+    """Return what the model wrote in one choice: answer, refusal, reasoning, tool arguments."""
+    delta = choice.get("delta")
+    if not isinstance(delta, dict):
+        return text_of(choice.get("text"))
+    reasoning = delta.get("reasoning_content") or delta.get("reasoning")
+    calls = [call.get("function") for call in objects(delta.get("tool_calls"))]
+    calls.append(delta.get("function_call"))
+    arguments = [call.get("arguments") for call in calls if isinstance(call, dict)]
+    return text_of(_content_text(delta.get("content")), delta.get("refusal"), reasoning, *arguments)
+
+
+def _content_text(content: object) -> str:
+    """Return the text of a delta's content; Mistral's reasoning models send parts instead."""
+    if isinstance(content, str):
+        return content
+    return "".join(
+        text_of(part.get("text")) + _content_text(part.get("thinking")) for part in objects(content)
+    )

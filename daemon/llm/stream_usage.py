@@ -1,0 +1,29 @@
+"""Ask OpenAI-format upstreams to report usage in a stream (behaviour §11.1)."""
+
+import json
+
+_FIELD = b'"stream_options":{"include_usage":true}'
+
+
+def ask_for_usage(body: bytes, data: object) -> tuple[bytes, bool]:
+    """Return the body to send upstream, and whether the usage chunk must be hidden from the client.
+
+    `data` is the JSON value of `body`. Only a streaming request whose client did not ask is
+    changed. If it has no `stream_options` the field is put in front and every other byte stays.
+    """
+    if not isinstance(data, dict) or data.get("stream") is not True:
+        return body, False
+    options = data.get("stream_options")
+    if isinstance(options, dict) and options.get("include_usage") is True:
+        return body, False
+    if "stream_options" not in data:
+        head, brace, rest = body.partition(b"{")
+        return head + brace + _FIELD + b"," + rest, True
+    # The standard library keeps integers of any size, which the fast parser does not.
+    try:
+        fields = json.loads(body)
+        kept = options if isinstance(options, dict) else {}
+        fields["stream_options"] = {**kept, "include_usage": True}
+        return json.dumps(fields, separators=(",", ":")).encode(), True
+    except (ValueError, RecursionError):
+        return body, False
