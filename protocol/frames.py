@@ -5,13 +5,14 @@ come in the order of the frames that asked for them, so nothing carries a reques
 
 Front to shard (times in integer microseconds since the epoch)
     [DECIDE, generation, now, [item, ...]]        item = [rid?, number, key, cost, number, key, …]
-    [UNDO, generation, now, [[number, key, cost, charged_at, how, rid], ...]]   no reply
+    [UNDO, generation, now, [[number, key, cost, charged_at, verdict, rid], ...]]   no reply
     [SETTLE, now, [[rid, usage], ...]]
 Shard to front, one per DECIDE or SETTLE
     [now, [reply, ...]]      a verdict for a one-operation item, else the list of its verdicts;
                              for SETTLE the list of [number, reserved, actual], or None if unknown
 
-`rid` (bytes, b"" for none) stands first in an item that reserves. `how` is one of `UNDO_CHARGE`, …
+`rid` (bytes, b"" for none) stands first in an item that reserves. An undo with `verdict` None gives a
+charge back; one with the verdict takes the operation back as if it had never been evaluated.
 """
 
 import struct
@@ -20,9 +21,6 @@ import msgpack
 
 DECIDE, UNDO, SETTLE = 0, 1, 2
 """Kinds of frame a front sends to a shard."""
-
-UNDO_CHARGE, RETRACT_CHARGED, RETRACT_REFUSED = 0, 1, 2
-"""How an operation is taken back: its charge only, or as if it had never been evaluated."""
 
 MAX_FRAME = 64 << 20
 """Bytes; a longer frame cannot be ours and ends the link."""

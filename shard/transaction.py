@@ -13,7 +13,6 @@ Rules
 from collections.abc import Sequence
 from typing import Protocol
 
-from protocol.frames import UNDO_CHARGE
 from protocol.operations import Key, Verdict
 from protocol.pricing import settled_cost
 from shard.counters import CounterTable
@@ -97,14 +96,13 @@ class Transactions:
 
     def undo(self, tables: Sequence[CounterTable], undos: list[list[object]], now: int) -> None:
         """Take back operations that were granted here and refused elsewhere."""
-        for number, key, cost, charged_at, how, reservation in undos:
+        for number, key, cost, charged_at, verdict, reservation in undos:
             table = tables[number]
             state = table.states.get(key)
-            if how == UNDO_CHARGE:
+            if verdict is None:
                 new = table.limiter.undo(state, cost, charged_at, now)
             else:
-                granted = how == RETRACT_CHARGED
-                new = table.limiter.retract(state, cost, charged_at, now, granted=granted)
+                new = table.limiter.retract(state, cost, charged_at, now, verdict)
             store(table, key, new)
             if reservation:
                 self.reservations.drop(reservation, lambda entry, at=number: entry[0].number == at)

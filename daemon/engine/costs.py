@@ -1,27 +1,95 @@
-"""Where a rule's cost comes from, as functions of the request (behaviour §5.5.1)."""
+"""What a request costs a rule, as functions of the request (behaviour §5.5.1, §5.5.3, §5.6, §5.8).
+
+A cost function returns what goes on the wire: an integer (micro-units; whole tokens for an LLM
+bucket), `[micro-dollars, rates]` for a dollar budget, or a reason when it already knows that the
+request fails.
+"""
+
+from collections.abc import Iterable
 
 from daemon.engine.checks import Cost
 from daemon.engine.context import Context
+from daemon.llm import providers
+from daemon.llm.builtin_prices import builtin_prices
+from daemon.llm.prices import PriceTable
 from protocol.amounts import positive_micro
-from protocol.bundle import CostBudget, CostSource, LlmBudget, Rule
+from protocol.bundle import MICRO, Bundle, CostBudget, CostSource, LlmBudget, Rule
+from protocol.pricing import estimate_cost
+
+UNKNOWN_MODEL = "unknown_model"
 
 
 class CostCompiler:
-    """Turns cost sources into functions; knows the bundle's prices and the estimators."""
+    """Turns a bundle's cost sources into functions; loads the price table only if one needs it."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        rules = [rule for policy in bundle.policies for rule in _rules(policy.rules)]
+        rules += [policy.fallback_limit for policy in bundle.policies if policy.fallback_limit]
+        priced = any(_kind(rule) == "llm:usd" for rule in rules)
+        self._prices = PriceTable(bundle.model_prices, builtin_prices()) if priced else PriceTable()
 
     def of(self, rule: Rule) -> int | Cost:
         """Return a rule's cost: a constant in micro-units, or how to read it."""
         config = rule.algorithm
         if isinstance(config, LlmBudget):
-            raise NotImplementedError
+            return lambda context: llm_cost(config, context)
+        if config.cost.kind == "llm:tokens" and isinstance(config, CostBudget):
+            return lambda context: sum(_tokens(config, context)) * MICRO
+        if config.cost.kind == "llm:usd" and isinstance(config, CostBudget):
+            return self._dollars(rule, config)
         return _plain(config.cost)
 
     def spend(self, rule: Rule) -> Cost:
-        """Return the breaker's cost of a policy whose first rule this is (§5.8), micro-units."""
+        """Return the breaker's cost of a policy whose first rule this is: micro-units (§5.8)."""
+        config = rule.algorithm
+        if isinstance(config, LlmBudget):
+            return lambda context: sum(_tokens(config, context)) * MICRO
         cost = self.of(rule)
         if isinstance(cost, int):
             return lambda _context: cost
-        return cost
+        default = config.cost.default_cost
+
+        def spent(context: Context) -> int:
+            amount = cost(context)
+            if isinstance(amount, list):
+                amount = amount[0]
+            return amount if isinstance(amount, int) else default
+
+        return spent
+
+    def _dollars(self, rule: Rule, config: CostBudget) -> Cost:
+        """Return the price of the estimate, with the rates that settlement will need."""
+        prices = self._prices
+        default = config.cost.default_cost
+        refuse = rule.unknown_model == "reject"
+
+        def dollars(context: Context) -> int | list[object] | str:
+            llm = context.llm
+            rates = prices.rates(llm.model, context.provider)
+            if rates is None:
+                return UNKNOWN_MODEL if refuse else default
+            return [estimate_cost(rates, *_tokens(config, context)), rates.to_wire()]
+
+        return dollars
+
+
+def llm_cost(config: LlmBudget, context: Context) -> int | str:
+    """Return the tokens to reserve, or why the request fails before any counter (§5.6, 1 and 2)."""
+    prompt, completion = _tokens(config, context)
+    if config.max_prompt_tokens is not None and prompt > config.max_prompt_tokens:
+        return "prompt_tokens_exceeded"
+    estimate = prompt + completion
+    if config.max_tokens_per_request is not None and estimate > config.max_tokens_per_request:
+        return "max_tokens_per_request_exceeded"
+    return estimate
+
+
+def _tokens(config: LlmBudget | CostBudget, context: Context) -> tuple[int, int]:
+    """Return the estimated prompt and completion tokens."""
+    completion = context.llm.maximum or config.default_max_completion
+    if isinstance(config, LlmBudget) and config.max_completion_tokens is not None:
+        completion = min(completion, config.max_completion_tokens)
+    return context.prompt_tokens(config.estimator), completion
 
 
 def _plain(source: CostSource) -> int | Cost:
@@ -30,14 +98,18 @@ def _plain(source: CostSource) -> int | Cost:
     default = source.default_cost
     if source.kind == "query":
         name = source.name
-
-        def from_query(context: Context) -> int:
-            return positive_micro(context.query(name)) or default
-
-        return from_query
+        return lambda context: positive_micro(context.query(name)) or default
     header = source.name.encode()
+    return lambda context: positive_micro(context.header(header)) or default
 
-    def from_header(context: Context) -> int:
-        return positive_micro(context.header(header)) or default
 
-    return from_header
+def _rules(rules: Iterable[Rule]) -> list[Rule]:
+    return list(rules)
+
+
+def _kind(rule: Rule) -> str:
+    config = rule.algorithm
+    return "" if isinstance(config, LlmBudget) else config.cost.kind
+
+
+__all__ = ["CostCompiler", "llm_cost", "providers"]

@@ -7,8 +7,8 @@ Theory
   its part in that order and takes its own part back when one refuses. Every operation touches
   a counter of its own, so the only way one depends on another is whether it is reached at all.
 - The front then looks at all verdicts in order, as the sequential machine would, and takes back
-  what a shard could not know: a charge on one shard when another refused (`UNDO_CHARGE`), and
-  everything an operation did that would never have been reached (`RETRACT_*`).
+  what a shard could not know: a charge on one shard when another refused, and everything that an
+  operation did which would never have been reached (it is sent back with its verdict).
 - `refuse` operations mark a refusal that is known beforehand, so shards take back by themselves.
 """
 
@@ -16,7 +16,6 @@ from collections.abc import Mapping, Sequence
 
 from daemon.engine.checks import Check
 from daemon.engine.context import Context
-from protocol.frames import RETRACT_CHARGED, RETRACT_REFUSED, UNDO_CHARGE
 from protocol.operations import Key, Verdict
 from protocol.placement import placement
 
@@ -120,18 +119,21 @@ class Evaluation:
             verdicts = self.replies.get(shard)
             if verdicts is None or verdicts[place] is None:
                 continue
+            verdict = verdicts[place]
             everything, segments = rolled[shard]
-            charged = not everything and check.segment not in segments and granted(verdicts[place])
+            rolled_back = everything or check.segment in segments
+            counted = check.kind == "loop" or (granted(verdict) and not rolled_back)
             stop = stops.get(check.segment)
             reached = (refused_at is None or index <= refused_at) and (stop is None or index <= stop)
-            if not reached:
-                how = RETRACT_CHARGED if charged else RETRACT_REFUSED
-            elif charged and (refused_at is not None or stop is not None):
-                how = UNDO_CHARGE
+            if not reached and (counted or not granted(verdict)):
+                how = verdict
+            elif reached and counted and (refused_at is not None or stop is not None):
+                how = None
             else:
                 continue
             undo = [check.number, self.keys[index], _amount(self.costs[index])]
-            undos.setdefault(shard, []).append([*undo, self.charged_at[shard], how, self.reservation])
+            undo += [self.charged_at[shard], how, self.reservation]
+            undos.setdefault(shard, []).append(undo)
         return undos
 
     def _degraded(self, refused_at: int | None) -> bool:
