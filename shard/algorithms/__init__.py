@@ -1,0 +1,1 @@
+"""The limiters, one kind a file: pure functions (state, operation, now) -> (state, verdict)."""
