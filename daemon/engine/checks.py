@@ -13,8 +13,8 @@ from protocol.bundle import CircuitBreaker, LoopDetection, Rule, Selector
 from protocol.operations import Kind
 from protocol.periods import Calendar
 
-Cost = Callable[[Context], int | list[object] | None]
-"""A request's cost on the wire: an amount, `[amount, rates]` for dollars, None = unknown model."""
+Cost = Callable[[Context], int | list[object] | str]
+"""A request's cost on the wire: an amount, `[amount, rates]` for dollars; text = why it fails."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

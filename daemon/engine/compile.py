@@ -211,7 +211,7 @@ def _cost_based(config: CostBudget) -> Parameters:
 def _llm(config: LlmBudget) -> Parameters:
     return (
         "token_bucket_llm",
-        ["day" if config.tokens_per_day else ""],
+        ["fine" if config.tokens_per_minute % MICRO else ""],  # the unit of its levels
         {
             "tpm": config.tokens_per_minute,
             "burst": config.burst_tokens,

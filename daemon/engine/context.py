@@ -5,7 +5,10 @@ from urllib.parse import unquote_plus
 
 from daemon.engine.client_address import client_address
 from daemon.engine.sources import Sources
-from protocol.bundle import MICRO
+from daemon.llm import providers
+from daemon.llm.estimate import prompt_tokens
+from daemon.llm.request import LlmRequest, read
+from protocol.bundle import MICRO, Estimator
 from protocol.request import Request
 
 ReadClaims = Callable[[bytes, float], dict[str, object] | None]
@@ -26,7 +29,17 @@ def decode(raw: bytes) -> str:
 class Context:
     """Lazy, memoised views of one request. `now` is in microseconds since the epoch."""
 
-    __slots__ = ("_address", "_claims", "_query", "_read_claims", "now", "request", "sources")
+    __slots__ = (
+        "_address",
+        "_claims",
+        "_llm",
+        "_prompts",
+        "_query",
+        "_read_claims",
+        "now",
+        "request",
+        "sources",
+    )
 
     def __init__(
         self, request: Request, sources: Sources, read_claims: ReadClaims, now: int
@@ -35,6 +48,7 @@ class Context:
         self.sources = sources
         self.now = now
         self._read_claims = read_claims
+        self._prompts: dict[Estimator, int] | None = None
 
     def header(self, name: bytes) -> str | None:
         """Return a header's first value; empty counts as missing. `name` is canonical."""
@@ -75,6 +89,34 @@ class Context:
                 self._read_claims(authorization, self.now / MICRO) if authorization else None
             )
             return self._claims
+
+    @property
+    def llm(self) -> LlmRequest:
+        """The body as an LLM request; a decision request's counts only if it is JSON (§7.4)."""
+        try:
+            return self._llm
+        except AttributeError:
+            request = self.request
+            self._llm = read(request.body, request.path, json_only=not self.sources.proxies)
+            return self._llm
+
+    @property
+    def provider(self) -> str | None:
+        """The value of `llm:provider` (§4.3)."""
+        kind = providers.endpoint(self.request.path)
+        return providers.provider_name(kind, self.request.provider, self.sources.llm_format)
+
+    def prompt_tokens(self, estimator: Estimator) -> int:
+        """Return the prompt estimate of §5.6 in tokens."""
+        if self._prompts is None:
+            self._prompts = {}
+        known = self._prompts.get(estimator)
+        if known is None:
+            request = self.request
+            hint = request.headers.get(b"x-token-estimate") if request.trusted else None
+            family = providers.family_of(providers.endpoint(request.path))
+            known = self._prompts[estimator] = prompt_tokens(estimator, self.llm, hint, family)
+        return known
 
 
 def parse_query(query: str) -> dict[str, str]:

@@ -15,7 +15,7 @@ from daemon.engine.costs import CostCompiler
 from daemon.engine.evaluation import Evaluation, Undo
 from daemon.engine.extract import Extractor, extractor
 from daemon.engine.identity import claims_reader
-from daemon.engine.jitter import retry_after
+from daemon.engine.jitter import jitter_identity, retry_after
 from daemon.engine.outcome import Outcome, fold
 from daemon.engine.routes import Routes
 from daemon.engine.sources import Sources
@@ -117,16 +117,15 @@ class Engine:
 
     def _spread(self, decision: Decision, context: Context) -> Decision:
         """Return a reject with its Retry-After jittered by who asks (§8.3)."""
-        claims = context.claims or {}
-        identity = claims.get("sub") or claims.get("user_id") or claims.get("uid")
-        who = str(identity or context.address or context.request.path)
+        if decision.status == 401:  # noqa: PLR2004 - tells nobody to come back
+            return decision
         spread = retry_after(
             decision.retry_after_base,
             decision.reason,
             decision.policy_id or "",
             decision.rule_name or "",
-            who,
-            self.sources.jitter_key,
+            jitter_identity(context.claims, context.address, context.request.path),
+            key=self.sources.jitter_key,
         )
         return _with(decision, retry_after=spread)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from daemon.engine import bots, networks
+from daemon.engine import networks
 from daemon.engine.claims import claim_text
 from daemon.engine.context import Context
 from daemon.llm import providers
@@ -41,10 +41,45 @@ def _claim(name: str) -> Extractor:
     return read
 
 
-def _address(context: Context) -> str | None:
-    return context.address
+def _country(context: Context) -> str | None:
+    said = context.edge_header(b"x-country-code")
+    return networks.country(said, context.address, context.sources.countries)
+
+
+def _asn(context: Context) -> str | None:
+    return context.edge_header(b"x-asn")
+
+
+def _network_type(context: Context) -> str | None:
+    return networks.network_type(_asn(context), context.edge_header(b"x-asn-type"))
+
+
+def _tor(context: Context) -> str | None:
+    said = context.edge_header(b"x-tor-exit")
+    return networks.tor(said, context.address, context.sources.tor_exits)
+
+
+def _bot(context: Context) -> str | None:
+    agent = context.header(b"user-agent")
+    if agent is None:
+        return None
+    return "false" if context.sources.bots.category(agent) is None else "true"
+
+
+def _bot_category(context: Context) -> str | None:
+    agent = context.header(b"user-agent")
+    return context.sources.bots.category(agent) if agent else None
 
 
 _BUILT_IN: dict[tuple[str, str], Extractor] = {
-    ("ip", "address"): _address,
+    ("ip", "address"): lambda context: context.address,
+    ("ip", "country"): _country,
+    ("ip", "asn"): _asn,
+    ("ip", "type"): _network_type,
+    ("ip", "tor"): _tor,
+    ("ua", "bot"): _bot,
+    ("ua", "bot_category"): _bot_category,
+    ("llm", "model"): lambda context: context.llm.model,
+    ("llm", "provider"): lambda context: context.provider,
+    ("llm", "endpoint"): lambda context: providers.endpoint(context.request.path),
 }

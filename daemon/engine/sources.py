@@ -2,15 +2,18 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 
-from daemon.engine.client_address import TrustedProxies
+from daemon.engine.bots import BotTable
+from daemon.engine.client_address import DEFAULT_TRUSTED_PROXIES, TrustedProxies
+from daemon.engine.crawler_list import public_list
+from daemon.engine.networks import CountryDatabase
 
-Country = Callable[[str], str | None]
 
-
-def no_country(_address: str) -> str | None:
-    """Stand for an absent country database."""
-    return None
+@cache
+def known_bots() -> BotTable:
+    """Return the table of bots, made once per process."""
+    return BotTable(public_list())
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,14 +22,19 @@ class Sources:
 
     `jitter_key` keys the Retry-After spread and the display of credentials; `draw_id` returns 16
     unguessable bytes for a reservation; `jwks` maps the bundle's `jwks_file` names to their bytes;
-    `tor_exits` is None without a list; `llm_format` is `FAIRVISOR_LLM_FORMAT` or "".
+    `countries` and `tor_exits` are None without their files; `llm_format` is
+    `FAIRVISOR_LLM_FORMAT` or ""; `proxies` says whether requests come in whole (§7.4).
     """
 
     draw_id: Callable[[], bytes]
     shards: int = 1
-    trusted: TrustedProxies = field(default_factory=TrustedProxies.loopback)
+    trusted: TrustedProxies = field(
+        default_factory=lambda: TrustedProxies.parse(DEFAULT_TRUSTED_PROXIES)
+    )
     jitter_key: bytes = b""
     jwks: Mapping[str, bytes] = field(default_factory=dict)
-    country: Country = no_country
+    countries: CountryDatabase | None = None
     tor_exits: frozenset[str] | None = None
+    bots: BotTable = field(default_factory=known_bots)
     llm_format: str = ""
+    proxies: bool = False

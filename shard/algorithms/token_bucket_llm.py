@@ -6,8 +6,9 @@
     settle: diff = reserved - actual; minute: refill to now, + diff, at most burst (debt stays);
             day of the reservation: u - diff, never below 0, beyond tpd if it must be
 
-The minute level is held in units of 1/q micro-token where p/q = tpm / 60,000,000 micro-tokens per
-microsecond in lowest terms, as in `token_bucket`. The day counts whole tokens.
+The minute level is held in units of 1/60 micro-token: a microsecond adds tpm of them. The unit does
+not depend on tpm, so a counter survives a change of its limit; only a tpm that is not whole takes
+a unit a million times finer. The day counts whole tokens.
 
 State: (level in 1/q micro-tokens, last in epoch microseconds, tokens used on the UTC day that
 `last` falls on). Every change moves `last` and brings the day up to date, so the day needs no
@@ -15,7 +16,6 @@ field of its own.
 """
 
 from dataclasses import dataclass
-from math import gcd
 
 from protocol.operations import Verdict
 from shard.algorithms.limiter import DAY_US, MICRO, Params, granted, integer
@@ -26,7 +26,7 @@ _MINUTE_US = 60 * MICRO
 
 @dataclass(frozen=True, slots=True)
 class LlmLimiter:
-    """Both budgets; the bucket in its own unit, 1/q micro-token.
+    """Both budgets; the bucket in its own unit, 1/60 micro-token or finer.
 
     `full` is the capacity, `gain` (p) what a microsecond adds and `second` what a second adds,
     `token` the units of a token. `per_day` is in whole tokens.
@@ -42,8 +42,7 @@ class LlmLimiter:
     def build(cls, params: Params) -> "LlmLimiter":
         """Build from `tpm`, `burst` and `tpd` (None = no day limit), all in micro-tokens."""
         tpm, burst = integer(params, "tpm"), integer(params, "burst")
-        shared = gcd(tpm, _MINUTE_US)
-        gain, scale = tpm // shared, _MINUTE_US // shared
+        gain, scale = (tpm, _MINUTE_US) if tpm % MICRO else (tpm // MICRO, 60)
         return cls(
             full=burst * scale,
             gain=gain,
