@@ -35,7 +35,7 @@ def jitter_identity(claims: Mapping[str, object] | None, address: str | None, pa
 
 
 def retry_after(  # noqa: PLR0913 - §8.3 names these six, and each is a plain text or number
-    base: int, reason: str, policy_id: str, rule_name: str, identity: str, *, key: bytes
+    base: int, reason: str, policy_id: str, rule_name: str, identity: str, key: bytes
 ) -> int:
     """Return the seconds to wait, at least 1.
 
@@ -51,6 +51,6 @@ def retry_after(  # noqa: PLR0913 - §8.3 names these six, and each is a plain t
     return max(1, base - (-ratio * base >> _HALF_RATIO_BITS))
 
 
-def retry_after_bucket(seconds: int) -> str:
+def bucket_label(seconds: int) -> str:
     """Return the label under which `retry_after_bucket_total` counts a final Retry-After."""
     return BUCKETS[bisect_left(_EDGES, seconds)]

@@ -5,12 +5,15 @@ peer (§4.2). Addresses are canonical (see `client_address`). What a gateway say
 and lists of our own fill in, except for `ip:type`, where the built-in table goes first.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final, Literal, Protocol
 
 from daemon.engine.asn_table import NETWORK_TYPES, TYPE_OF_ASN
 from daemon.engine.bounded_cache import BoundedCache
 from daemon.engine.client_address import parse_address
+
+LookUp = Callable[[str], str | None]
+"""A canonical address to its country code, for example `CountryDatabase.country`."""
 
 _HIGHEST_ASN: Final = 2**32 - 1
 _ASN_DIGITS: Final = 10
@@ -120,10 +123,10 @@ def _country_code(text: str) -> str:
     return code if len(code) == _COUNTRY_LETTERS and code.isascii() and code.isalpha() else ""
 
 
-def country(said: str | None, address: str | None, database: CountryDatabase | None) -> str | None:
-    """Return `ip:country` from `X-Country-Code` in capitals, else by the database, or None."""
+def country(said: str | None, address: str | None, look_up: LookUp | None) -> str | None:
+    """Return `ip:country` from `X-Country-Code` in capitals, else by a database, or None."""
     if said:
         return said.strip().upper() or None
-    if database is None or address is None:
+    if look_up is None or address is None:
         return None
-    return database.country(address)
+    return look_up(address)
