@@ -30,7 +30,7 @@ _REMEMBERED_CHARACTERS: Final = 1 << 20
 _INDEX: Final = 4
 """Characters of a pattern that it is looked up by, and so the shortest pattern there can be."""
 
-# 2025-11. Names as the operators publish them.
+# State of 2025; names as the operators publish them.
 OWN_TABLE: Final[Mapping[BotCategory, str]] = {
     "ai_crawler": """
         GPTBot OAI-SearchBot ClaudeBot Claude-SearchBot anthropic-ai Meta-ExternalAgent

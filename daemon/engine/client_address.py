@@ -121,6 +121,11 @@ class TrustedProxies:
         networks = [_parse_network(entry) for entry in entries if entry != "*"]
         return cls(networks, everybody="*" in entries)
 
+    @classmethod
+    def loopback(cls) -> "TrustedProxies":
+        """Return the default: this host's own addresses."""
+        return cls.parse(DEFAULT_TRUSTED_PROXIES)
+
     def trusts(self, peer: str) -> bool:
         """Say whether a socket peer is a trusted proxy; "" is a Unix socket."""
         return peer == "" or self.hop(peer)[1]
