@@ -50,6 +50,17 @@ class Reservations(Generic[T]):
             return None
         return held
 
+    def drop(self, reservation: bytes, unwanted: Callable[[T], bool]) -> None:
+        """Forget the entries of a reservation whose charges have been taken back."""
+        held = self._held.get(reservation)
+        if held is None:
+            return
+        entries = tuple(entry for entry in held.entries if not unwanted(entry))
+        if entries:
+            self._held[reservation] = Held(entries, held.charged_at)
+        else:
+            del self._held[reservation]
+
     def expire(self, now: int, budget: int) -> int:
         """Forget at most `budget` expired reservations; return how many."""
         expired = []
@@ -67,6 +78,3 @@ class Reservations(Generic[T]):
             if number >= count:
                 return
             yield item
-
-
-Actual = Callable[[object], int]

@@ -10,9 +10,10 @@ from collections.abc import Mapping
 
 from protocol.frames import DECIDE, SETTLE, UNDO, FrameError
 from protocol.operations import RuleSpec
-from shard.counters import CounterStore, CounterTable
+from protocol.usage import Usage
+from shard.counters import CounterStore
 from shard.reservations import Reservations
-from shard.transaction import Entry, Transactions
+from shard.transaction import Entry, Slot, Transactions
 
 MAX_SKEW = 2_000_000
 """Microseconds that stamps of two fronts may differ without meaning a clock that was set."""
@@ -27,12 +28,17 @@ class ShardService:
         self.store = CounterStore(max_bytes)
         self.reservations: Reservations[Entry] = Reservations(reservation_ttl)
         self._transactions = Transactions(self.reservations)
-        self._generations: dict[int, list[CounterTable]] = {}
+        self._generations: dict[int, list[Slot]] = {}
         self._latest = 0
 
     def install(self, generation: int, specs: list[RuleSpec]) -> None:
         """Take a rule table; the one before it stays usable until the next."""
-        tables = self.store.install(generation, specs)
+        tables = [
+            Slot(number, spec, table)
+            for number, (spec, table) in enumerate(
+                zip(specs, self.store.install(generation, specs), strict=True)
+            )
+        ]
         newest = sorted(self._generations)[-1:]
         self._generations = {number: self._generations[number] for number in newest}
         self._generations[generation] = tables
@@ -55,7 +61,7 @@ class ShardService:
             case [kind, int(stamp), list(settlements)] if kind == SETTLE:
                 now = self._now(stamp)
                 settle = self._transactions.settle
-                return [now, [settle(rid, usage, now) for rid, usage in settlements]]
+                return [now, [settle(rid, _usage(usage), now) for rid, usage in settlements]]
         raise FrameError(f"not a frame for a shard: {message[:2]!r}")
 
     def tidy(self, now: int, budget: int) -> None:
@@ -71,7 +77,7 @@ class ShardService:
             "reservations": len(self.reservations),
         }
 
-    def _tables(self, generation: int) -> list[CounterTable]:
+    def _tables(self, generation: int) -> list[Slot]:
         tables = self._generations.get(generation)
         if tables is None:
             raise FrameError(f"unknown generation {generation}")
@@ -83,3 +89,7 @@ class ShardService:
             self._latest = stamp
             return stamp
         return self._latest
+
+
+def _usage(wire: list[int | None] | None) -> Usage | None:
+    return None if wire is None else Usage.from_wire(wire)

@@ -11,23 +11,35 @@ Rules
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any
 
-from protocol.operations import Key, Verdict
-from protocol.pricing import settled_cost
+from protocol import pricing
+from protocol.bundle import MICRO
+from protocol.operations import Key, RuleSpec, Verdict
+from protocol.pricing import Rates
+from protocol.usage import Usage
 from shard.counters import CounterTable
 from shard.reservations import Held, Reservations
 
 
-class Journal(Protocol):
-    """Whoever wants to know which counters changed."""
+class Slot:
+    """A rule of one generation: its number there and its counters, which outlive generations."""
 
-    def changed(self, table: CounterTable, key: Key) -> None:
-        """Note that a counter has a new state (or none)."""
+    __slots__ = ("charge", "kind", "limiter", "number", "segment", "settle", "shadow", "states")
+
+    def __init__(self, number: int, spec: RuleSpec, table: CounterTable) -> None:
+        self.number = number
+        self.kind = spec.kind
+        self.segment = spec.segment
+        self.shadow = spec.shadow
+        self.settle = "llm" if spec.kind == "token_bucket_llm" else spec.params.get("settle") or ""
+        self.limiter = table.limiter
+        self.charge = table.limiter.charge
+        self.states: dict[Key, Any] = table.states
 
 
 class Transactions:
-    """Applies decoded operations to counter tables.
+    """Applies decoded operations to counters.
 
     Every method takes `tables`, the rule table of the operations' generation.
     """
@@ -37,7 +49,7 @@ class Transactions:
     def __init__(self, reservations: "Reservations[Entry]") -> None:
         self.reservations = reservations
 
-    def decide(self, tables: Sequence[CounterTable], item: list[object], now: int) -> object:
+    def decide(self, tables: Sequence[Slot], item: list[object], now: int) -> object:
         """Apply one request's operations; return its reply (see `protocol.frames`)."""
         if len(item) == 3:  # noqa: PLR2004 - the commonest request: one operation, no reservation
             number, key, cost = item
@@ -49,10 +61,10 @@ class Transactions:
             return verdict
         return self._several(tables, item, now)
 
-    def _several(self, tables: Sequence[CounterTable], item: list[object], now: int) -> object:
+    def _several(self, tables: Sequence[Slot], item: list[object], now: int) -> object:
         first = len(item) % 3
         verdicts: list[Verdict | None] = []
-        done: list[tuple[CounterTable, Key, object, object]] = []
+        done: list[tuple[Slot, Key, object, object]] = []
         skipped = -1
         segment_start = 0
         segment = -1
@@ -86,15 +98,17 @@ class Transactions:
         return verdicts if len(verdicts) > 1 else verdicts[0]
 
     def _hold(
-        self, reservation: object, done: list[tuple[CounterTable, Key, object, object]], now: int
+        self, reservation: object, done: list[tuple[Slot, Key, object, object]], now: int
     ) -> None:
         entries = tuple(
-            (table, key, cost) for table, key, _, cost in done if reconcilable(table, cost)
+            (table, key, cost)
+            for table, key, _, cost in done
+            if table.settle and not (table.settle == "usd" and isinstance(cost, int))
         )
         if entries:
             self.reservations.hold(reservation, entries, now)  # type: ignore[arg-type]
 
-    def undo(self, tables: Sequence[CounterTable], undos: list[list[object]], now: int) -> None:
+    def undo(self, tables: Sequence[Slot], undos: list[list[object]], now: int) -> None:
         """Take back operations that were granted here and refused elsewhere."""
         for number, key, cost, charged_at, verdict, reservation in undos:
             table = tables[number]
@@ -107,7 +121,7 @@ class Transactions:
             if reservation:
                 self.reservations.drop(reservation, lambda entry, at=number: entry[0].number == at)
 
-    def settle(self, reservation: bytes, usage: object, now: int) -> list[list[int]] | None:
+    def settle(self, reservation: bytes, usage: Usage | None, now: int) -> list[list[int]] | None:
         """Settle a reservation: [[rule number, reserved, actual], …], None if it is not held.
 
         Amounts are tokens for LLM buckets, micro-units for budgets.
@@ -117,14 +131,40 @@ class Transactions:
             return None
         return [self._settle(held, entry, usage, now) for entry in held.entries]
 
-    def _settle(self, held: "Held[Entry]", entry: "Entry", usage: object, now: int) -> list[int]:
+    def _settle(self, held: "Held[Entry]", entry: "Entry", usage: Usage | None, now: int) -> list[int]:
         table, key, cost = entry
         reserved = cost[0] if isinstance(cost, list) else cost
-        actual = settled_cost(table.kind, cost, usage)
+        actual = _actual(table.settle, cost, usage, reserved)
         if actual != reserved:
             state = table.states.get(key)
-            _store(table, key, table.limiter.settle(state, reserved, actual, held.charged_at, now))
+            store(table, key, table.limiter.settle(state, reserved, actual, held.charged_at, now))
         return [table.number, reserved, actual]
 
 
-Entry = tuple[CounterTable, Key, int | list[object]]
+def _actual(settle: object, cost: object, usage: Usage | None, reserved: int) -> int:
+    """Return what a reservation really cost, in its own unit; without usage it is all refunded."""
+    if usage is None:
+        return 0
+    if settle == "usd" and isinstance(cost, list):
+        price = pricing.cost(Rates.from_wire(cost[1]), usage)
+        return reserved if price is None else price
+    return usage.total * MICRO if settle == "tokens" else usage.total
+
+
+def store(table: Slot, key: Key, state: object) -> None:
+    """Keep a counter's new state, or forget a counter that has none."""
+    if state is not None:
+        table.states[key] = state
+
+
+def _put_back(done: list[tuple[Slot, Key, object, object]], start: int) -> None:
+    """Restore the states that the charges from `start` on replaced, newest first."""
+    while len(done) > start:
+        table, key, state, _ = done.pop()
+        if state is None:
+            table.states.pop(key, None)
+        else:
+            table.states[key] = state
+
+
+Entry = tuple[Slot, Key, int | list[object]]

@@ -5,9 +5,11 @@ bucket), `[micro-dollars, rates]` for a dollar budget, or a reason when it alrea
 request fails.
 """
 
+from collections.abc import Callable
+
 from daemon.engine.checks import Cost
 from daemon.engine.context import Context
-from daemon.llm.builtin_prices import BuiltinPrices, flatten
+from daemon.llm.builtin_prices import BuiltinPrices
 from daemon.llm.prices import PriceTable
 from protocol.amounts import positive_micro
 from protocol.bundle import MICRO, Bundle, CostBudget, CostSource, LlmBudget, Rule
@@ -19,11 +21,11 @@ UNKNOWN_MODEL = "unknown_model"
 class CostCompiler:
     """Turns a bundle's cost sources into functions; loads the price table only if one needs it."""
 
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, bundle: Bundle, builtin: Callable[[], BuiltinPrices]) -> None:
         rules = [rule for policy in bundle.policies for rule in policy.rules]
         rules += [policy.fallback_limit for policy in bundle.policies if policy.fallback_limit]
         priced = any(_kind(rule) == "llm:usd" for rule in rules)
-        self._prices = PriceTable(bundle.model_prices, _builtin()) if priced else PriceTable()
+        self._prices = PriceTable(bundle.model_prices, builtin() if priced else None)
 
     def of(self, rule: Rule) -> int | Cost:
         """Return a rule's cost: a constant in micro-units, or how to read it."""
@@ -98,12 +100,6 @@ def _plain(source: CostSource) -> int | Cost:
         return lambda context: positive_micro(context.query(name)) or default
     header = source.name.encode()
     return lambda context: positive_micro(context.header(header)) or default
-
-
-@cache
-def _builtin() -> BuiltinPrices:
-    """Return the price table as of its own date: it costs 50 ms, and no request may move it."""
-    return flatten(TABLE_DATE)
 
 
 def _kind(rule: Rule) -> str:

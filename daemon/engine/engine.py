@@ -57,7 +57,7 @@ class Engine:
         self.bundle = bundle
         self.sources = sources
         self.generation = generation
-        plan = compile_bundle(bundle, CostCompiler(bundle))
+        plan = compile_bundle(bundle, CostCompiler(bundle, sources.prices))
         self.table: tuple[RuleSpec, ...] = plan.table
         self._routes = Routes(plan.policies)
         self._shadow_routes = Routes(plan.shadowed)

@@ -8,6 +8,7 @@ from daemon.engine.bots import BotTable
 from daemon.engine.client_address import DEFAULT_TRUSTED_PROXIES, TrustedProxies
 from daemon.engine.crawler_list import public_list
 from daemon.engine.networks import CountryDatabase
+from daemon.llm.builtin_prices import BuiltinPrices
 
 
 @cache
@@ -16,13 +17,18 @@ def known_bots() -> BotTable:
     return BotTable(public_list())
 
 
+def no_prices() -> BuiltinPrices:
+    """Stand for the built-in price table where no request will be priced."""
+    return BuiltinPrices({})
+
+
 @dataclass(frozen=True, slots=True)
 class Sources:
     """The engine's surroundings on this host.
 
     `jitter_key` keys the Retry-After spread and the display of credentials; `draw_id` returns 16
     unguessable bytes for a reservation; `jwks` maps the bundle's `jwks_file` names to their bytes;
-    `countries` and `tor_exits` are None without their files; `llm_format` is
+    `prices` gives the built-in price table when a bundle needs it; `countries` and `tor_exits` are None without their files; `llm_format` is
     `FAIRVISOR_LLM_FORMAT` or ""; `proxies` says whether requests come in whole (§7.4).
     """
 
@@ -36,5 +42,6 @@ class Sources:
     countries: CountryDatabase | None = None
     tor_exits: frozenset[str] | None = None
     bots: BotTable = field(default_factory=known_bots)
+    prices: Callable[[], BuiltinPrices] = no_prices
     llm_format: str = ""
     proxies: bool = False

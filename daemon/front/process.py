@@ -7,7 +7,8 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
+from datetime import UTC, datetime
+from functools import cache, partial
 
 import uvloop
 from setproctitle import setproctitle
@@ -19,6 +20,7 @@ from daemon.front.app import App, now_us
 from daemon.front.links import Link
 from daemon.front.server import Server
 from daemon.front.tally import Tally
+from daemon.llm.builtin_prices import BuiltinPrices, flatten
 from daemon.settings import Settings
 from protocol import control
 from protocol.bundle_text import load
@@ -45,6 +47,12 @@ def run(role: Role, settings: Settings) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     uvloop.run(_Front(role, settings).serve())
+
+
+@cache
+def prices() -> BuiltinPrices:
+    """Return the built-in price table as of this process's start."""
+    return flatten(datetime.now(UTC))
 
 
 class _Front:
@@ -106,6 +114,7 @@ class _Front:
                     trusted=self._trusted,
                     jitter_key=jitter_key,
                     llm_format=self._settings.llm_format,
+                    prices=prices,
                 )
             case [control.BUNDLE, int(generation), bytes(payload), str(loaded_at)]:
                 self._prepare(generation, payload, loaded_at)

@@ -18,6 +18,7 @@ from setproctitle import setproctitle
 from daemon.engine.compile import compile_bundle
 from daemon.engine.costs import CostCompiler
 from daemon.engine.engine import active
+from daemon.engine.sources import no_prices
 from daemon.settings import Settings
 from daemon.supervisor.bundles import Loaded
 from daemon.supervisor.children import Child
@@ -140,7 +141,8 @@ class Supervisor:
         share = self._settings.counter_memory // self._settings.shards
         ttl = int(self._settings.reservation_ttl * 1_000_000)
         child.tell(control.CONFIGURE, {"memory": share, "reservation_ttl": ttl})
-        plan = compile_bundle(self._loaded.bundle, CostCompiler(self._loaded.bundle))
+        bundle = self._loaded.bundle
+        plan = compile_bundle(bundle, CostCompiler(bundle, no_prices))
         child.tell(control.BUNDLE, self._generation, [spec.to_wire() for spec in plan.table])
 
     def _front_started(self, child: Child) -> None:
