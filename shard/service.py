@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from protocol.frames import DECIDE, SETTLE, UNDO, FrameError
 from protocol.operations import RuleSpec
 from protocol.usage import Usage
-from shard.counters import CounterStore
+from shard.counters import CounterStore, CounterTable
 from shard.reservations import Reservations
-from shard.transaction import Entry, Slot, Transactions
+from shard.transaction import Entry, Transactions
 
 MAX_SKEW = 2_000_000
 """Microseconds that stamps of two fronts may differ without meaning a clock that was set."""
@@ -28,17 +28,12 @@ class ShardService:
         self.store = CounterStore(max_bytes)
         self.reservations: Reservations[Entry] = Reservations(reservation_ttl)
         self._transactions = Transactions(self.reservations)
-        self._generations: dict[int, list[Slot]] = {}
+        self._generations: dict[int, list[CounterTable]] = {}
         self._latest = 0
 
     def install(self, generation: int, specs: list[RuleSpec]) -> None:
         """Take a rule table; the one before it stays usable until the next."""
-        tables = [
-            Slot(number, spec, table)
-            for number, (spec, table) in enumerate(
-                zip(specs, self.store.install(generation, specs), strict=True)
-            )
-        ]
+        tables = self.store.install(generation, specs)
         newest = sorted(self._generations)[-1:]
         self._generations = {number: self._generations[number] for number in newest}
         self._generations[generation] = tables
@@ -77,7 +72,7 @@ class ShardService:
             "reservations": len(self.reservations),
         }
 
-    def _tables(self, generation: int) -> list[Slot]:
+    def _tables(self, generation: int) -> list[CounterTable]:
         tables = self._generations.get(generation)
         if tables is None:
             raise FrameError(f"unknown generation {generation}")

@@ -11,31 +11,14 @@ Rules
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 from protocol import pricing
 from protocol.bundle import MICRO
-from protocol.operations import Key, RuleSpec, Verdict
+from protocol.operations import Key, Verdict
 from protocol.pricing import Rates
 from protocol.usage import Usage
 from shard.counters import CounterTable
 from shard.reservations import Held, Reservations
-
-
-class Slot:
-    """A rule of one generation: its number there and its counters, which outlive generations."""
-
-    __slots__ = ("charge", "kind", "limiter", "number", "segment", "settle", "shadow", "states")
-
-    def __init__(self, number: int, spec: RuleSpec, table: CounterTable) -> None:
-        self.number = number
-        self.kind = spec.kind
-        self.segment = spec.segment
-        self.shadow = spec.shadow
-        self.settle = "llm" if spec.kind == "token_bucket_llm" else spec.params.get("settle") or ""
-        self.limiter = table.limiter
-        self.charge = table.limiter.charge
-        self.states: dict[Key, Any] = table.states
 
 
 class Transactions:
@@ -49,7 +32,7 @@ class Transactions:
     def __init__(self, reservations: "Reservations[Entry]") -> None:
         self.reservations = reservations
 
-    def decide(self, tables: Sequence[Slot], item: list[object], now: int) -> object:
+    def decide(self, tables: Sequence[CounterTable], item: list[object], now: int) -> object:
         """Apply one request's operations; return its reply (see `protocol.frames`)."""
         if len(item) == 3:  # noqa: PLR2004 - the commonest request: one operation, no reservation
             number, key, cost = item
@@ -57,14 +40,19 @@ class Transactions:
             state = table.states.get(key)
             new, verdict = table.charge(state, cost, now)
             if new is not state:
-                table.states[key] = new
+                if state is None:
+                    table.add(key, new, now)
+                else:
+                    table.states[key] = new
+            elif state is not None:
+                table.touch(key)
             return verdict
         return self._several(tables, item, now)
 
-    def _several(self, tables: Sequence[Slot], item: list[object], now: int) -> object:
+    def _several(self, tables: Sequence[CounterTable], item: list[object], now: int) -> object:
         first = len(item) % 3
         verdicts: list[Verdict | None] = []
-        done: list[tuple[Slot, Key, object, object]] = []
+        done: list[tuple[CounterTable, Key, object, object]] = []
         skipped = -1
         segment_start = 0
         segment = -1
@@ -81,7 +69,12 @@ class Transactions:
             new, verdict = table.charge(state, amount, now)
             verdicts.append(verdict)
             if new is not state:
-                table.states[key] = new
+                if state is None:
+                    table.add(key, new, now)
+                else:
+                    table.states[key] = new
+            elif state is not None:
+                table.touch(key)
             if (verdict if type(verdict) is int else verdict[0]) >= 0:
                 if table.kind != "loop":
                     done.append((table, key, state, cost))
@@ -98,7 +91,7 @@ class Transactions:
         return verdicts if len(verdicts) > 1 else verdicts[0]
 
     def _hold(
-        self, reservation: object, done: list[tuple[Slot, Key, object, object]], now: int
+        self, reservation: object, done: list[tuple[CounterTable, Key, object, object]], now: int
     ) -> None:
         entries = tuple(
             (table, key, cost)
@@ -108,7 +101,7 @@ class Transactions:
         if entries:
             self.reservations.hold(reservation, entries, now)  # type: ignore[arg-type]
 
-    def undo(self, tables: Sequence[Slot], undos: list[list[object]], now: int) -> None:
+    def undo(self, tables: Sequence[CounterTable], undos: list[list[object]], now: int) -> None:
         """Take back operations that were granted here and refused elsewhere."""
         for number, key, cost, charged_at, verdict, reservation in undos:
             table = tables[number]
@@ -117,7 +110,7 @@ class Transactions:
                 new = table.limiter.undo(state, cost, charged_at, now)
             else:
                 new = table.limiter.retract(state, cost, charged_at, now, verdict)
-            store(table, key, new)
+            store(table, key, new, now)
             if reservation:
                 self.reservations.drop(reservation, lambda entry, at=number: entry[0].number == at)
 
@@ -137,7 +130,8 @@ class Transactions:
         actual = _actual(table.settle, cost, usage, reserved)
         if actual != reserved:
             state = table.states.get(key)
-            store(table, key, table.limiter.settle(state, reserved, actual, held.charged_at, now))
+            new = table.limiter.settle(state, reserved, actual, held.charged_at, now)
+            store(table, key, new, now)
         return [table.number, reserved, actual]
 
 
@@ -151,20 +145,20 @@ def _actual(settle: object, cost: object, usage: Usage | None, reserved: int) ->
     return usage.total * MICRO if settle == "tokens" else usage.total
 
 
-def store(table: Slot, key: Key, state: object) -> None:
-    """Keep a counter's new state, or forget a counter that has none."""
-    if state is not None:
+def store(table: CounterTable, key: Key, state: object, now: int) -> None:
+    """Keep the state of a counter that was changed from outside a transaction."""
+    if table.states.get(key) is None:
+        if state is not None:
+            table.add(key, state, now)
+    else:
         table.states[key] = state
 
 
-def _put_back(done: list[tuple[Slot, Key, object, object]], start: int) -> None:
+def _put_back(done: list[tuple[CounterTable, Key, object, object]], start: int) -> None:
     """Restore the states that the charges from `start` on replaced, newest first."""
     while len(done) > start:
         table, key, state, _ = done.pop()
-        if state is None:
-            table.states.pop(key, None)
-        else:
-            table.states[key] = state
+        table.states[key] = state
 
 
-Entry = tuple[Slot, Key, int | list[object]]
+Entry = tuple[CounterTable, Key, int | list[object]]

@@ -1,0 +1,1 @@
+"""The `fairvisor` command: click commands without logic of their own."""

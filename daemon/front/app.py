@@ -9,7 +9,7 @@ import orjson
 from adapters import native
 from daemon.engine.engine import NO_BUNDLE, Engine, Finished
 from daemon.engine.evaluation import Evaluation
-from daemon.engine.jitter import retry_after_bucket
+from daemon.engine.jitter import bucket_label
 from daemon.front.http1 import HttpConnection, Inbound
 from daemon.front.links import Link
 from daemon.front.tally import Tally
@@ -192,7 +192,7 @@ class Exchange:
             perf_counter() - self._started,
         )
         if decision.action == "reject" and decision.retry_after:
-            app.tally.add("retry_after_bucket_total", (retry_after_bucket(decision.retry_after),))
+            app.tally.add("retry_after_bucket_total", (bucket_label(decision.retry_after),))
         connection = self._connection
         if not decision.delay_ms:
             connection.respond(*native.write(decision))

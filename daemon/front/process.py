@@ -1,6 +1,8 @@
 """A front process: wires listeners, links and engine together and obeys the supervisor."""
 
 import asyncio
+import logging
+import os
 import secrets
 import signal
 import socket
@@ -25,6 +27,8 @@ from daemon.settings import Settings
 from protocol import control
 from protocol.bundle_text import load
 from protocol.frames import FrameReader, pack
+
+log = logging.getLogger("fairvisor")
 
 DRAIN_SECONDS = 35.0
 
@@ -90,9 +94,10 @@ class _Front:
     async def _attach(self) -> None:
         pair = socket.socket(fileno=self._role.control_fd)
         pair.setblocking(False)
-        transport, _ = await self._loop.create_unix_connection(
-            partial(_Control, self), sock=pair
-        )
+        await self._loop.create_unix_connection(partial(_Control, self), sock=pair)
+
+    def attached(self, transport: asyncio.Transport) -> None:
+        """Take the way to the supervisor."""
         self._control = transport
 
     def _scrape(self, callback: Callable[[bytes], None]) -> None:
@@ -172,9 +177,17 @@ class _Control(asyncio.Protocol):
         self._front = front
         self._reader = FrameReader()
 
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._front.attached(transport)  # type: ignore[arg-type]  # a stream's transport
+
     def data_received(self, data: bytes) -> None:
-        for message in self._reader.feed(data):
-            self._front.hear(message)
+        try:
+            for message in self._reader.feed(data):
+                self._front.hear(message)
+        except Exception:
+            # A front that does not do as it is told must be replaced, not linger half switched.
+            log.exception("front: a message from the supervisor failed")
+            os._exit(1)
 
     def connection_lost(self, _error: Exception | None) -> None:
         self._front.orphaned()

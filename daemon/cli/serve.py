@@ -1,0 +1,62 @@
+"""`fairvisor serve`: run the daemon in the foreground."""
+
+import logging
+import os
+import sys
+import time
+
+import click
+import uvloop
+
+from daemon.settings import VARIABLES, Settings, SettingsError, load
+from daemon.supervisor.bundles import BundleError, Loaded, read_bundle
+from daemon.supervisor.process import Supervisor
+
+_LEVELS = {"notice": logging.INFO, "alert": logging.CRITICAL, "emerg": logging.CRITICAL}
+
+
+def _variables() -> str:
+    rows = [f"  {each.name}={each.default or ''}\n      {each.meaning}" for each in VARIABLES]
+    return "\b\nSettings come from the environment:\n" + "\n".join(rows)
+
+
+@click.command(epilog=_variables())
+def serve() -> None:
+    """Run the daemon in the foreground until SIGTERM or Ctrl-C."""
+    try:
+        settings = load(os.environ)
+        start_logging(settings)
+        loaded = _bundle(settings)
+    except SettingsError as error:
+        fail(str(error))
+    except BundleError as error:
+        for problem in error.problems:
+            click.echo(f"fairvisor: {error.path}: {problem.path}: {problem.message}", err=True)
+        sys.exit(1)
+    log = logging.getLogger("fairvisor")
+    for warning in loaded.warnings:
+        log.warning("%s: %s: %s", settings.config_file, warning.path, warning.message)
+    sys.exit(uvloop.run(Supervisor(settings, loaded).run()))
+
+
+def _bundle(settings: Settings) -> Loaded:
+    if settings.config_file is None:
+        raise SettingsError(
+            "FAIRVISOR_CONFIG_FILE is not set: run `fairvisor init` to write a policy.json, "
+            "then set FAIRVISOR_CONFIG_FILE=policy.json"
+        )
+    return read_bundle(settings.config_file, now=time.time(), signing_key=settings.signing_key)
+
+
+def start_logging(settings: Settings) -> None:
+    """Log to standard error, one line each."""
+    level = _LEVELS.get(settings.log_level) or logging.getLevelNamesMapping().get(
+        settings.log_level.upper(), logging.INFO
+    )
+    logging.basicConfig(level=level, format="fairvisor: %(levelname)s: %(message)s")
+
+
+def fail(message: str) -> None:
+    """End with one line on standard error and exit code 1."""
+    click.echo(f"fairvisor: {message}", err=True)
+    sys.exit(1)

@@ -1,0 +1,301 @@
+"""The counters of a shard: a plain dict per rule, swept in small steps, bounded in memory (§13.2).
+
+Rules
+- A counter table reads and writes its dict directly: `states.get(key)`; `states[key] = new` where
+  the state read was not None, `add(key, new, now)` where it was. Putting a new counter back is
+  `states[key] = None`: None is a value, it means fresh. Only the store removes keys.
+- An operation that left the state as it was (a refusal) calls `touch(key)`, so that a counter that
+  keeps refusing does not pass for unused. Nothing else is done for recency on the hot path.
+- Tables of several generations share the states of equal rules: equal identity, kind and
+  parameters (§2.7). An identity that comes back with other parameters starts fresh.
+
+Theory of operation. Python dicts can be neither walked in small steps while they change nor told
+apart by age, so every counter also stands once in a *ring*: parallel arrays over all rules, in no
+order, 40 bytes a counter. `add` appends; removing moves the last entry into the gap. A hand walks
+the ring, a bounded number of entries per `sweep`, and drops what `idle_at` says is as good as gone
+(and what belongs to rules of forgotten generations: no table is ever freed at once).
+
+Recency is noticed by the hand: it keeps a hash of the state it saw, and a state that has changed
+since, or was touched, counts as used now. When memory is short the hand goes faster; when it is
+over the bound, 64 entries spread evenly over the ring are looked at, the idle ones among them go
+first, and if there are none the eighth that has been unused the longest (sampled LRU, as Redis does
+it: https://redis.io/docs/latest/develop/reference/eviction/). The bound is kept whatever arrives,
+since a sweep may evict more than was added since the last; in between it is exceeded by what is
+added. Bytes are estimates, fitted to the resident size of a million counters.
+"""
+
+import sys
+from array import array
+from collections import deque
+from collections.abc import MutableSequence, Sequence
+from typing import Any
+
+from protocol.operations import Key, Kind, RuleSpec
+from shard.algorithms.registry import AnyLimiter, build
+
+GENERATIONS = 2
+"""Rule tables kept: fronts switch one after the other (§2.7)."""
+
+_ENTRY_BYTES = 190
+"""A dict slot, a ring entry, a tuple's head and the allocator's rounding (measured, see bench)."""
+_PART_BYTES = 40
+"""One integer of a state with its slot."""
+_DEQUE_BYTES = 700
+_SAMPLE = 64
+_EVICT_SHARE = 8
+_VISITS_PER_NEW = 16
+
+
+class _Counters:
+    """The states of one rule, shared by its tables of all generations."""
+
+    __slots__ = ("dead", "limiter", "spec", "states", "touched")
+
+    def __init__(self, spec: RuleSpec) -> None:
+        self.spec = spec
+        self.limiter = build(spec)
+        self.states: dict[Key, Any] = {}
+        self.touched: set[Key] = set()
+        self.dead = False
+
+
+class CounterTable:
+    """One numbered rule of one generation and its counters.
+
+    `charge` and `touch` are bound methods, looked up once and not per operation.
+    """
+
+    __slots__ = (
+        "_counters",
+        "_store",
+        "charge",
+        "identity",
+        "kind",
+        "limiter",
+        "number",
+        "segment",
+        "settle",
+        "shadow",
+        "states",
+        "touch",
+    )
+
+    def __init__(
+        self, store: "CounterStore", counters: _Counters, number: int, spec: RuleSpec
+    ) -> None:
+        self._store = store
+        self._counters = counters
+        self.number = number
+        self.kind: Kind = spec.kind
+        self.identity = spec.identity
+        self.segment = spec.segment
+        self.shadow = spec.shadow
+        self.settle = "llm" if spec.kind == "token_bucket_llm" else spec.params.get("settle") or ""
+        self.limiter: AnyLimiter = counters.limiter
+        self.charge = counters.limiter.charge
+        self.states = counters.states
+        self.touch = counters.touched.add
+
+    def add(self, key: Key, state: object, now: int) -> None:
+        """Store the state of a counter that was None when it was read."""
+        if key not in self.states:
+            self._store.enter(key, self._counters, state, now)
+        self.states[key] = state
+
+
+class CounterStore:
+    """All counters of a shard within about `max_bytes`.
+
+    `size` counts them, `bytes` estimates their memory; `expired` and `evicted` count what was
+    dropped because it was idle, and because memory was short.
+    """
+
+    __slots__ = (
+        "_added",
+        "_counters",
+        "_generations",
+        "_hand",
+        "_keys",
+        "_marks",
+        "_owners",
+        "_used",
+        "_weights",
+        "bytes",
+        "evicted",
+        "expired",
+        "max_bytes",
+    )
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self.bytes = 0
+        self.evicted = 0
+        self.expired = 0
+        self._generations: dict[int, list[CounterTable]] = {}
+        self._counters: dict[str, _Counters] = {}
+        self._keys: list[Key] = []
+        self._owners: list[_Counters] = []
+        self._marks = array("q")
+        self._used = array("q")
+        self._weights = array("I")
+        self._hand = 0
+        self._added = 0
+
+    @property
+    def size(self) -> int:
+        """Return how many counters are held."""
+        return len(self._keys)
+
+    def install(self, generation: int, specs: Sequence[RuleSpec]) -> list[CounterTable]:
+        """Return the tables of a generation, one per rule in order, on the states they share.
+
+        The previous generation stays; counters that neither of the two needs die, step by step.
+        """
+        previous = sorted(self._generations)[1 - GENERATIONS :]
+        tables = [
+            CounterTable(self, self._shared(spec), number, spec)
+            for number, spec in enumerate(specs)
+        ]
+        self._generations = {number: self._generations[number] for number in previous}
+        self._generations[generation] = tables
+        needed = {id(table.states) for held in self._generations.values() for table in held}
+        for identity, counters in list(self._counters.items()):
+            if id(counters.states) not in needed:
+                counters.dead = True
+                del self._counters[identity]
+        return tables
+
+    def _shared(self, spec: RuleSpec) -> _Counters:
+        counters = self._counters.get(spec.identity)
+        if counters is None:
+            pass
+        elif (counters.spec.kind, counters.spec.params) == (spec.kind, spec.params):
+            return counters
+        else:
+            counters.dead = True
+        self._counters[spec.identity] = counters = _Counters(spec)
+        return counters
+
+    def reset(self, kind: Kind) -> None:
+        """Make all counters of a kind fresh, e.g. breakers by hand (§5.8)."""
+        for counters in self._counters.values():
+            if counters.spec.kind == kind:
+                counters.states.update(dict.fromkeys(counters.states))
+
+    def enter(self, key: Key, counters: _Counters, state: object, now: int) -> None:
+        """Put a counter that is not in its dict yet on the ring (`CounterTable.add`)."""
+        weight = _weigh(key, state)
+        self.bytes += weight
+        self._added += 1
+        self._keys.append(key)
+        self._owners.append(counters)
+        self._marks.append(_mark(state))
+        self._used.append(now)
+        self._weights.append(weight)
+
+    def sweep(self, now: int, budget: int) -> int:
+        """Drop what is idle, then what memory is too short for; return how many counters went.
+
+        Looks at no more than about `budget` entries, 4 times that when memory is short, and 16
+        for each counter added since the last sweep.
+        """
+        before = len(self._keys)
+        added, self._added = self._added, 0
+        short = self.bytes > self.max_bytes - self.max_bytes // 8
+        self._walk(now, budget * (4 if short else 1) + added)
+        visits = budget + _VISITS_PER_NEW * added
+        while self.bytes > self.max_bytes and self._keys and visits > 0:
+            visits -= self._evict(now)
+        return before - len(self._keys)
+
+    def _walk(self, now: int, visits: int) -> None:
+        hand = self._hand
+        for _ in range(min(visits, len(self._keys))):
+            if hand >= len(self._keys):
+                hand = 0
+            if self._idle(hand, now):
+                self._remove(hand)
+                self.expired += 1
+            else:
+                self._notice(hand, now)
+                hand += 1
+        self._hand = hand
+
+    def _evict(self, now: int) -> int:
+        """Look at a sample of the ring, drop the idle or else the longest unused of it."""
+        keys = self._keys
+        count = min(_SAMPLE, len(keys))
+        # the hand walks on with every round, and the grid of samples with it
+        self._hand = (self._hand + 1) % len(keys)
+        grid = sorted({(self._hand + at * len(keys) // count) % len(keys) for at in range(count)})
+        # from the back: removing moves the last entry, which has been dealt with or is no sample
+        idle = [at for at in reversed(grid) if self._idle(at, now)]
+        if idle:
+            for at in idle:
+                self._remove(at)
+            self.expired += len(idle)
+            return count
+        for at in grid:
+            self._notice(at, now)
+        oldest = sorted(grid, key=self._used.__getitem__)[: max(1, count // _EVICT_SHARE)]
+        over = self.bytes - self.max_bytes
+        chosen = []
+        for at in oldest:
+            if over <= 0:
+                break
+            over -= self._weights[at]
+            chosen.append(at)
+        for at in sorted(chosen, reverse=True):
+            self._remove(at)
+        self.evicted += len(chosen)
+        return count
+
+    def _idle(self, at: int, now: int) -> bool:
+        counters = self._owners[at]
+        state = counters.states.get(self._keys[at])
+        if state is None or counters.dead:
+            return True
+        idle_at = counters.limiter.idle_at(state)
+        return idle_at is not None and idle_at <= now
+
+    def _notice(self, at: int, now: int) -> None:
+        """Note whether a counter was used since it was last looked at."""
+        counters, key = self._owners[at], self._keys[at]
+        state = counters.states[key]
+        mark = _mark(state)
+        if mark != self._marks[at]:
+            self._marks[at] = mark
+            weight = _weigh(key, state)
+            self.bytes += weight - self._weights[at]
+            self._weights[at] = weight
+        elif key not in counters.touched:
+            return
+        counters.touched.discard(key)
+        self._used[at] = now
+
+    def _remove(self, at: int) -> None:
+        counters, key = self._owners[at], self._keys[at]
+        del counters.states[key]
+        counters.touched.discard(key)
+        self.bytes -= self._weights[at]
+        columns: tuple[MutableSequence[Any], ...] = (
+            self._keys,
+            self._owners,
+            self._marks,
+            self._used,
+            self._weights,
+        )
+        for column in columns:
+            column[at] = column[-1]
+            column.pop()
+
+
+def _mark(state: Any) -> int:  # noqa: ANN401 - only its limiter can read a state
+    if isinstance(state, deque):
+        return hash((len(state), state[-1])) if state else 0
+    return hash(state)
+
+
+def _weigh(key: Key, state: Any) -> int:  # noqa: ANN401 - only its limiter can read a state
+    weight = _ENTRY_BYTES + sys.getsizeof(key) + _PART_BYTES * len(state)
+    return weight + _DEQUE_BYTES if isinstance(state, deque) else weight
