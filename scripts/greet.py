@@ -16,7 +16,8 @@ from dataclasses import dataclass
 WAIT_SECONDS = 60.0
 PROBE_SECONDS = 0.1
 HEADERS = (
-    "-H 'X-Original-Method: GET' -H 'X-Original-URI: /api/data' -H 'X-Forwarded-For: 10.0.0.{client}'"
+    "-H 'X-Original-Method: GET' -H 'X-Original-URI: /api/data'"
+    " -H 'X-Forwarded-For: 10.0.0.{client}'"
 )
 
 
@@ -96,7 +97,7 @@ def greeting(listeners: list[Door]) -> str:
     first = f"{HEADERS.format(client=1)} {listeners[0].curl}/v1/decision"
     lines = [
         "",
-        "Fairvisor is ready. In another terminal, ask for one decision (200, with RateLimit headers):",
+        "Fairvisor is ready. In another terminal, ask for one decision (200):",
         "",
         f"  curl -i {first}",
         "",
