@@ -7,6 +7,7 @@ process. Gives up, silently, when that process ends. Needs nothing but the stand
 import contextlib
 import http.client
 import os
+import shlex
 import socket
 import sys
 import time
@@ -35,7 +36,9 @@ def doors(listen: str) -> list[Door]:
     for entry in filter(None, map(str.strip, listen.split(","))):
         if entry.startswith("unix:"):
             path = entry.removeprefix("unix:")
-            found.append(Door(unix_connector(path), f"--unix-socket {path} http://localhost"))
+            found.append(
+                Door(unix_connector(path), f"--unix-socket {shlex.quote(path)} http://localhost")
+            )
         else:
             host, _, port = entry.rpartition(":")
             bare = host.strip("[]")
