@@ -1,4 +1,4 @@
-"""Start and stop the servers that are compared, each in a folder and a session of its own."""
+"""Start and stop the servers that are compared, each in a folder of its own."""
 
 import contextlib
 import http.client
