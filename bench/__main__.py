@@ -1,0 +1,85 @@
+"""Run scenarios: `python -m bench decisions --json figures.json`."""
+
+import argparse
+import dataclasses
+import json
+import signal
+import sys
+from pathlib import Path
+
+from bench import report
+from bench.load import LoadError
+from bench.measure import Options, Row, measure
+from bench.probe import ProbeError
+from bench.scenarios import SCENARIOS
+
+
+def main() -> int:
+    """Measure the scenarios that the command line names; return the exit code."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that servers are stopped then too
+    arguments = parser().parse_args()
+    print("  ".join(f"{name}: {value}" for name, value in report.machine().items()))
+    print(
+        f"median of {arguments.rounds} rounds of {arguments.seconds} s, servers in turns, wrk -t1"
+    )
+    options = Options(
+        seconds=arguments.seconds,
+        rounds=arguments.rounds,
+        connections=(),
+        subject=arguments.subject,
+        command=arguments.command,
+    )
+    taken: dict[str, list[Row]] = {}
+    for name in arguments.scenario:
+        scenario = SCENARIOS[name]
+        chosen = dataclasses.replace(
+            options, connections=tuple(arguments.connections or scenario.connections)
+        )
+        print(f"\n{name}: {scenario.about}", flush=True)
+        try:
+            taken[name] = [row for each in scenario.variants for row in measure(each, chosen)]
+        except (LoadError, ProbeError) as error:
+            print(f"{name}: no figures: {error}", file=sys.stderr)
+            return 1
+        print(report.table(taken[name]), flush=True)
+    if arguments.json is not None:
+        text = json.dumps(report.document(options, taken), indent=2, ensure_ascii=False)
+        arguments.json.write_text(text + "\n")
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line's grammar."""
+    grammar = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    grammar.add_argument("scenario", nargs="*", default=["decisions"], help=", ".join(SCENARIOS))
+    grammar.add_argument("--seconds", type=positive, default=4, help="length of a run")
+    grammar.add_argument("--rounds", type=positive, default=5, help="runs a row is the median of")
+    grammar.add_argument(
+        "--connections", type=positive, nargs="+", help="instead of the scenario's own"
+    )
+    grammar.add_argument("--json", type=Path, metavar="FILE", help="write all samples there")
+    grammar.add_argument("--command", help="start this instead of `fairvisor serve`")
+    grammar.add_argument(
+        "--subject",
+        choices=["fairvisor", "nginx"],
+        default="fairvisor",
+        help="nginx compares nginx with itself: how far to trust the machine",
+    )
+    return grammar
+
+
+def positive(text: str) -> int:
+    """Read an integer from 1 to 600.
+
+    Raises:
+        ValueError: it is not one.
+
+    """
+    number = int(text)
+    if not 1 <= number <= 600:
+        raise ValueError(text)
+    return number
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,141 @@
+"""Wait until a daemon is ready, then print requests to try on it.
+
+Usage: greet.py LISTEN PID, where LISTEN is the value of FAIRVISOR_LISTEN and PID the daemon's
+process. Gives up, silently, when that process ends. Needs nothing but the standard library.
+"""
+
+import contextlib
+import http.client
+import os
+import shlex
+import socket
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+WAIT_SECONDS = 60.0
+PROBE_SECONDS = 0.1
+HEADERS = (
+    "-H 'X-Original-Method: GET' -H 'X-Original-URI: /api/data'"
+    " -H 'X-Forwarded-For: 10.0.0.{client}'"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """One listener: how to reach it with a socket and how with curl."""
+
+    connect: Callable[[], socket.socket]
+    curl: str
+
+
+def doors(listen: str) -> list[Door]:
+    """Return the listeners that `listen` names, in its order (§14: FAIRVISOR_LISTEN)."""
+    found = []
+    for entry in filter(None, map(str.strip, listen.split(","))):
+        if entry.startswith("unix:"):
+            path = entry.removeprefix("unix:")
+            found.append(
+                Door(unix_connector(path), f"--unix-socket {shlex.quote(path)} http://localhost")
+            )
+        else:
+            host, _, port = entry.rpartition(":")
+            bare = host.strip("[]")
+            near = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(bare, bare)  # noqa: S104 - recognised here, not bound
+            found.append(Door(tcp_connector(near, int(port)), url(near, port)))
+    return found
+
+
+def url(host: str, port: str) -> str:
+    """Return the base URL of a TCP listener."""
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def tcp_connector(host: str, port: int) -> Callable[[], socket.socket]:
+    """Return a function that connects to a TCP listener."""
+    return lambda: socket.create_connection((host, port), timeout=2)
+
+
+def unix_connector(path: str) -> Callable[[], socket.socket]:
+    """Return a function that connects to a Unix socket."""
+
+    def connect() -> socket.socket:
+        link = socket.socket(socket.AF_UNIX)
+        link.settimeout(2)
+        try:
+            link.connect(path)
+        except OSError:
+            link.close()
+            raise
+        return link
+
+    return connect
+
+
+def is_ready(door: Door) -> bool:
+    """Ask `/readyz` (§9.2) through `door`."""
+    with contextlib.suppress(OSError, http.client.HTTPException):
+        link = http.client.HTTPConnection("localhost", timeout=2)
+        link.sock = door.connect()
+        try:
+            link.request("GET", "/readyz", headers={"Connection": "close"})
+            return link.getresponse().status == http.HTTPStatus.OK
+        finally:
+            link.close()
+    return False
+
+
+def is_running(pid: int) -> bool:
+    """Tell whether process `pid` is there."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def greeting(listeners: list[Door]) -> str:
+    """Return the requests to try, as lines for a shell."""
+    first = f"{HEADERS.format(client=1)} {listeners[0].curl}/v1/decision"
+    lines = [
+        "",
+        "Fairvisor is ready. In another terminal, ask for one decision (200):",
+        "",
+        f"  curl -i {first}",
+        "",
+        "Ask twelve times more, and see what is left of the burst of ten, then 429:",
+        "",
+        "  for i in 1 2 3 4 5 6 7 8 9 10 11 12; do",
+        f"    curl -s -o /dev/null -w '%{{http_code}}\\n' {first}",
+        "  done",
+        "",
+        "Look at a refusal's headers (Retry-After, X-Fairvisor-Reason, RateLimit):",
+        "",
+        f"  curl -i {first}",
+    ]
+    for door in listeners[1:]:
+        lines += [
+            "",
+            "The same counters behind the other listener; another client has a burst of its own:",
+            "",
+            f"  curl -i {HEADERS.format(client=2)} {door.curl}/v1/decision",
+        ]
+    return "\n".join([*lines, "", "Ctrl-C stops the daemon.", ""])
+
+
+def main(listen: str, pid: int) -> None:
+    """Print the greeting once every listener answers, if the daemon lives to see it."""
+    listeners = doors(listen)
+    deadline = time.monotonic() + WAIT_SECONDS
+    while listeners and is_running(pid) and time.monotonic() < deadline:
+        if all(map(is_ready, listeners)):
+            print(greeting(listeners), flush=True)
+            return
+        time.sleep(PROBE_SECONDS)
+    if listeners and is_running(pid):
+        sys.exit(f"not ready after {WAIT_SECONDS:.0f} s: ask /readyz for the reason")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))
