@@ -32,6 +32,16 @@ def test_openai_responses_and_relatives() -> None:
     assert from_openai({"prompt_tokens": 8, "total_tokens": 8}) == Usage(8, 0, 8)
 
 
+def test_reasoning_that_stands_beside_the_completion_is_output_too() -> None:
+    grok = {
+        "prompt_tokens": 32,
+        "completion_tokens": 9,
+        "total_tokens": 135,
+        "completion_tokens_details": {"reasoning_tokens": 94},
+    }
+    assert from_openai(grok) == Usage(32, 103, 135, reasoning=94)
+
+
 def test_anthropic_parts_lie_beside_the_input() -> None:
     found = from_anthropic(
         {
