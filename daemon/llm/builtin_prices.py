@@ -176,11 +176,15 @@ def _is(clause: Clause, name: str) -> bool:
     return bool(test(_is(part, name) for part in operand))
 
 
+def _search(name: str, pattern: str) -> object:
+    return re.search(pattern, name)
+
+
 _TESTS: dict[str, Callable[..., object]] = {
     "starts_with": str.startswith,
     "ends_with": str.endswith,
     "contains": str.__contains__,
     "equals": str.__eq__,
-    "regex": lambda name, pattern: re.search(pattern, name),
+    "regex": _search,
 }
 _JOINED: dict[str, Callable[..., object]] = {"or_": any, "and_": all}

@@ -36,7 +36,7 @@ class JsonArraySplitter:
         self._in_string = False
         self._depth = 0
         self._base: int | None = None  # the depth at which elements stand; unknown before the first
-        self._element = 0  # where the current element begins in the buffer
+        self._element: int | None = None  # where the open element begins in the buffer
 
     def feed(self, chunk: bytes) -> list[Piece]:
         """Take the next bytes; return the elements they complete."""
@@ -60,11 +60,13 @@ class JsonArraySplitter:
                         start = scan
         del buffer[:start]
         scan = max(scan, start + len(buffer)) - start
-        self._element -= start
+        if self._element is not None:
+            self._element -= start
         if len(buffer) > self._limit:
             pieces.append(Piece(bytes(buffer)))
             scan -= len(buffer)
             buffer.clear()
+            self._element = None
             self._oversize = True
         self._scan = scan
         return pieces
@@ -91,6 +93,7 @@ class JsonArraySplitter:
     def _piece(self, start: int, end: int) -> Piece:
         raw = bytes(self._buffer[start:end])
         oversize, self._oversize = self._oversize or len(raw) > self._limit, False
-        if oversize or self._depth < (self._base or 0):
+        element, self._element = self._element, None
+        if oversize or element is None:
             return Piece(raw)
-        return Piece(raw, bytes(self._buffer[self._element : end]))
+        return Piece(raw, bytes(self._buffer[element:end]))

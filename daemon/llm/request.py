@@ -6,6 +6,7 @@ Every function takes any JSON value: bodies come from strangers.
 import json
 import math
 from dataclasses import dataclass
+from urllib.parse import unquote
 
 import orjson
 
@@ -13,6 +14,9 @@ from daemon.llm.providers import model_in_path
 from protocol.usage import MAX_TOKENS
 
 _MAXIMUM_FIELDS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+# The Gemini API takes both spellings, so a maximum must not hide behind the second.
+_GEMINI_CONFIGS = ("generationConfig", "generation_config")
+_GEMINI_MAXIMA = ("maxOutputTokens", "max_output_tokens")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +87,13 @@ def requested_maximum(data: object) -> int | None:
     for name in _MAXIMUM_FIELDS:
         if (found := _positive(data.get(name))) is not None:
             return found
-    config = data.get("generationConfig")
-    return _positive(config.get("maxOutputTokens")) if isinstance(config, dict) else None
+    for name in _GEMINI_CONFIGS:
+        config = data.get(name)
+        if isinstance(config, dict):
+            for field in _GEMINI_MAXIMA:
+                if (found := _positive(config.get(field))) is not None:
+                    return found
+    return None
 
 
 def is_stream(request: LlmRequest, path: str, accept: str, content_type: str) -> bool:
@@ -97,7 +106,7 @@ def is_stream(request: LlmRequest, path: str, accept: str, content_type: str) ->
         content_type.lower().startswith("text/event-stream")
         or "text/event-stream" in accept.lower()
         or request.stream
-        or path.endswith(":streamGenerateContent")
+        or unquote(path).endswith(":streamGenerateContent")
     )
 
 

@@ -8,6 +8,7 @@ _FIELD = b'"stream_options":{"include_usage":true}'
 def ask_for_usage(body: bytes, data: object) -> tuple[bytes, bool]:
     """Return the body to send upstream, and whether the usage chunk must be hidden from the client.
 
+    For chat and completions endpoints of providers that take the option (`Provider.usage_option`).
     `data` is the JSON value of `body`. Only a streaming request whose client did not ask is
     changed. If it has no `stream_options` the field is put in front and every other byte stays.
     """

@@ -23,7 +23,11 @@ def from_openai(value: object) -> Usage | None:
     completion = _first(value, "completion_tokens", "output_tokens")
     inside = _object(value, "prompt_tokens_details") or _object(value, "input_tokens_details")
     outside = _object(value, "completion_tokens_details") or _object(value, "output_tokens_details")
-    counts = _complete(prompt, completion, _first(value, "total_tokens"))
+    reasoning = _count(outside, "reasoning_tokens")
+    total = _first(value, "total_tokens")
+    if reasoning and total == (prompt or 0) + (completion or 0) + reasoning:
+        completion = (completion or 0) + reasoning  # xAI leaves it out, but bills it as output
+    counts = _complete(prompt, completion, total)
     if counts is None:
         return None
     cached = _first(inside, "cached_tokens")
@@ -35,7 +39,7 @@ def from_openai(value: object) -> Usage | None:
         cached_audio=_count(_object(inside, "cached_tokens_details"), "audio_tokens"),
         cache_write=_count(inside, "cache_write_tokens"),
         audio_input=_count(inside, "audio_tokens"),
-        reasoning=_count(outside, "reasoning_tokens"),
+        reasoning=reasoning,
         audio_output=_count(outside, "audio_tokens"),
     )
 
