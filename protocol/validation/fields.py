@@ -12,6 +12,7 @@ Rules
 
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from types import MappingProxyType
 from typing import Final, TypeGuard, TypeVar
 
 from protocol import timestamps
@@ -194,12 +195,16 @@ class Fields:
         self.demand(name, "an object")
         return {}
 
-    def close(self) -> None:
-        """Report every key that was not taken (§2.5)."""
+    def close(self, instead: Mapping[str, str] = MappingProxyType({})) -> None:
+        """Report every key that was not taken (§2.5); `instead` knows what some of them mean."""
         for key in self._raw:
-            if key not in self._known:
+            if key in self._known:
+                continue
+            if instead.get(key) in self._known:
+                remark = f"; did you mean `{instead[key]}`?"
+            else:
                 remark = guess(key, self._known) or f"; known are {listing(self._known)}"
-                self.findings.slip(self.at(key), f"unknown key in {self.kind}{remark}")
+            self.findings.slip(self.at(key), f"unknown key in {self.kind}{remark}")
 
     def _take(self, name: str) -> object:
         self._known[name] = None

@@ -27,6 +27,8 @@ _ON_ERROR: tuple[OnError, ...] = get_args(OnError)
 _UNKNOWN_MODEL: tuple[UnknownModel, ...] = get_args(UnknownModel)
 _STATUSES: tuple[Literal[429, 503], ...] = (429, 503)
 
+# Budgets call the same thing by another name (§5.5.1).
+_SWAPPED = {"cost_source": "cost_key", "cost_key": "cost_source"}
 _STAND_IN = TokenBucket(Fraction(1), MICRO)
 
 _ALGORITHMS: dict[str, Callable[[Fields], Algorithm]] = {
@@ -84,7 +86,7 @@ def _algorithm(fields: Fields) -> Algorithm:
         return _STAND_IN
     config.kind = f"the algorithm_config of {name}"
     algorithm = reader(config)
-    config.close()
+    config.close(instead=_SWAPPED)
     return algorithm
 
 

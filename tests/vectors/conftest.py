@@ -1,16 +1,38 @@
-"""Where the conformance vectors are: FAIRVISOR_VECTORS, or beside the repository."""
+"""Find the conformance vectors and deal their cases out to tests.
 
+A test module names its file in `AREA`; a test takes the cases of one kind by an argument called
+`<kind>_case`, for example `validation_case`.
+"""
+
+import json
 import os
 from pathlib import Path
 
 import pytest
 
-_BESIDE = Path(__file__).parents[2] / ".." / "shared" / "vectors"
+_BESIDE_THE_REPOSITORY = Path(__file__).parents[2] / "../shared/vectors"
 
 
-@pytest.fixture(scope="session")
-def vectors_dir() -> Path:
-    found = Path(os.environ.get("FAIRVISOR_VECTORS") or _BESIDE).resolve()
-    if not found.is_dir():
-        pytest.fail(f"no conformance vectors at {found}: set FAIRVISOR_VECTORS to their folder")
-    return found
+def _folder() -> Path:
+    named = os.environ.get("FAIRVISOR_VECTORS")
+    folder = Path(named) if named else _BESIDE_THE_REPOSITORY
+    if not folder.is_dir():
+        pytest.fail(
+            f"no conformance vectors in {folder.resolve()}: set FAIRVISOR_VECTORS to their folder",
+            pytrace=False,
+        )
+    return folder
+
+
+def _cases(area: str, kind: str) -> list[dict[str, object]]:
+    document = json.loads((_folder() / f"{area}.json").read_text("utf-8"))
+    return [case for case in document["cases"] if case.get("kind", "engine") == kind]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    for argument in metafunc.fixturenames:
+        kind, ending, _ = argument.partition("_case")
+        if ending:
+            cases = _cases(metafunc.module.AREA, kind)
+            assert cases, f"no {kind} cases in {metafunc.module.AREA}"
+            metafunc.parametrize(argument, cases, ids=[case["name"] for case in cases])

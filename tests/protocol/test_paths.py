@@ -1,0 +1,88 @@
+from random import Random
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from protocol.paths import normal_form
+
+SEGMENTS = st.text(min_size=1).filter(lambda text: "/" not in text and text not in (".", ".."))
+HARMLESS = st.lists(SEGMENTS).map(lambda segments: "/" + "/".join(segments))
+
+
+@pytest.mark.parametrize(
+    ("path", "normal"),
+    [
+        ("/", "/"),
+        ("", "/"),
+        ("/v1/x", "/v1/x"),
+        ("/v1/x/", "/v1/x/"),
+        ("v1/x", "/v1/x"),
+        ("*", "/*"),
+        ("//v1///x", "/v1/x"),
+        ("/v1/x//", "/v1/x/"),
+        ("/./v1/x", "/v1/x"),
+        ("/a/../v1/x", "/v1/x"),
+        ("/a//../v1/x", "/v1/x"),
+        ("/../../v1", "/v1"),
+        ("/v1/.", "/v1/"),
+        ("/v1/x/..", "/v1/"),
+        ("/v1/..", "/"),
+        ("/v1/../", "/"),
+        ("/..", "/"),
+        ("/v1/...", "/v1/..."),
+        ("/.well-known/x", "/.well-known/x"),
+        ("/v1/x.", "/v1/x."),
+        ("/%761/x", "/v1/x"),
+        ("/admin%2fkeys", "/admin/keys"),
+        ("/admin%2Fkeys", "/admin/keys"),
+        ("/a/%2e%2e/v1", "/v1"),
+        ("/a/%2E./v1", "/v1"),
+        ("/a%2f..%2fv1", "/v1"),
+        ("/%252e%252e/v1", "/%2e%2e/v1"),
+        ("/%2561", "/%61"),
+        ("/%zz/%4/%", "/%zz/%4/%"),
+        ("/a%3Fb", "/a?b"),
+        ("/a+b", "/a+b"),
+        ("/a%5c..%5cb", "/a\\..\\b"),
+        ("/a/..;/b", "/a/..;/b"),
+        ("/a/..;x=1/b", "/a/..;x=1/b"),
+        ("/caf%C3%A9", "/café"),
+        ("/café", "/café"),
+        ("/%ff/x", "/\ufffd/x"),
+        ("/\udcff/x", "/\ufffd/x"),
+        ("/caf\udcc3\udca9", "/café"),
+        ("/%00", "/\0"),
+    ],
+)
+def test_examples(path: str, normal: str) -> None:
+    assert normal_form(path) == normal
+
+
+@given(st.text(alphabet=st.characters()))
+def test_any_text_gives_a_rooted_and_encodable_path_without_dots_or_doubles(path: str) -> None:
+    normal = normal_form(path)
+    assert normal.startswith("/")
+    assert normal.encode()
+    assert "//" not in normal
+    assert not {".", ".."} & set(normal.split("/"))
+
+
+@given(HARMLESS.filter(lambda path: "%" not in path and "//" not in path))
+def test_a_normal_path_stays(path: str) -> None:
+    assert normal_form(path) == path
+
+
+@given(HARMLESS.filter(lambda path: "//" not in path), st.randoms())
+def test_no_spelling_of_a_path_has_another_normal_form(path: str, random: Random) -> None:
+    escaped = quote(path, safe="/" if random.random() < 0.5 else "")
+    dotted = escaped.replace("/", "/x/../").replace("/x", "/./x", 1)
+    assert normal_form(escaped) == path
+    assert normal_form("/" + dotted) == path
+
+
+@given(st.text(alphabet="/.%2eEfF;a"))
+def test_shortcut_and_full_way_agree(path: str) -> None:
+    # A leading "%2e/" is nothing, but sends the path the full way.
+    assert normal_form("/%2e/" + path) == normal_form("/" + path)
