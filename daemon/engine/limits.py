@@ -95,7 +95,7 @@ def _period_end(check: Check) -> Callable[[int], tuple[int, int]]:
     def to_end(now: int) -> tuple[int, int]:
         if calendar is None:
             return 0, 1
-        start, end = calendar.bounds(now)
+        start, end = calendar.at(now)
         return (end - start) // MICRO, max(1, -((now - end) // MICRO))
 
     return to_end

@@ -9,7 +9,7 @@ from math import ceil
 from daemon.engine.checks import Check
 from daemon.engine.evaluation import Evaluation, granted
 from daemon.engine.limits import Gauge, gauges, refused_gauge, stage_of
-from protocol.bundle import MICRO
+from protocol.bundle import MICRO, LlmBudget
 from protocol.decision import Decision, Limit
 from protocol.operations import Verdict
 
@@ -40,6 +40,7 @@ class Outcome:
     degraded: list[tuple[str, str]] = field(default_factory=list)
     tripped: list[Check] = field(default_factory=list)
     llm: tuple[int | None, int | None, int | None] | None = None
+    prompt: int | None = None
 
 
 def fold(evaluation: Evaluation) -> tuple[Outcome, Decision]:
@@ -109,6 +110,7 @@ def _admit(outcome: Outcome, evaluation: Evaluation, index: int, verdict: Verdic
     if check.kind == "token_bucket_llm" and outcome.llm is None and isinstance(verdict, list):
         cost = evaluation.costs[index]
         outcome.llm = (cost if isinstance(cost, int) else None, verdict[0], verdict[1])
+        outcome.prompt = _prompt(check, evaluation)
     for gauge in gauges(check, verdict):
         ratio = gauge.remaining / gauge.limit
         if ratio < outcome.ratio:
@@ -121,6 +123,13 @@ def _admit(outcome: Outcome, evaluation: Evaluation, index: int, verdict: Verdic
             outcome.throttle = (check, delay, "budget_throttle", 0)
         elif stage is not None and stage.action == "warn" and outcome.warning is None:
             outcome.warning = (check, "budget_warn", 0)
+
+
+def _prompt(check: Check, evaluation: Evaluation) -> int | None:
+    config = check.rule.algorithm if check.rule else None
+    if isinstance(config, LlmBudget):
+        return evaluation.context.prompt_tokens(config.estimator)
+    return None
 
 
 def _note_breaker(outcome: Outcome, check: Check, verdict: Verdict | None) -> None:
@@ -199,6 +208,7 @@ def _admitted(outcome: Outcome, evaluation: Evaluation) -> Decision:
         original_reason=original,
         original_retry_after_base=base,
         reserved=reserved,
+        prompt=outcome.prompt,
         remaining_tpm=minute,
         remaining_tpd=day,
         spend_rate=outcome.spend_rate,

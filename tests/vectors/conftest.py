@@ -1,6 +1,6 @@
 """Find the conformance vectors and deal their cases out to tests.
 
-A test module names its file in `AREA`; a test takes the cases of one kind by an argument called
+A test module names its file in `AREA` ("*" for all files); a test takes the cases of one kind by an argument called
 `<kind>_case`, for example `validation_case`.
 """
 
@@ -24,9 +24,18 @@ def _folder() -> Path:
     return folder
 
 
-def _cases(area: str, kind: str) -> list[dict[str, object]]:
-    document = json.loads((_folder() / f"{area}.json").read_text("utf-8"))
-    return [case for case in document["cases"] if case.get("kind", "engine") == kind]
+@pytest.fixture(scope="session")
+def vectors_dir() -> Path:
+    return _folder()
+
+
+def _cases(area: str, kind: str) -> list[tuple[str, dict[str, object]]]:
+    return [
+        (f"{file.stem}: {case['name']}", case)
+        for file in sorted(_folder().glob(f"{area}.json"))
+        for case in json.loads(file.read_text("utf-8"))["cases"]
+        if case.get("kind", "engine") == kind
+    ]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -35,4 +44,5 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         if ending:
             cases = _cases(metafunc.module.AREA, kind)
             assert cases, f"no {kind} cases in {metafunc.module.AREA}"
-            metafunc.parametrize(argument, cases, ids=[case["name"] for case in cases])
+            names, values = zip(*cases, strict=True)
+            metafunc.parametrize(argument, values, ids=names)
