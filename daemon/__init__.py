@@ -1,0 +1,1 @@
+"""The daemon: engine, fronts, supervisor and command line."""

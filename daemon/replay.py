@@ -60,7 +60,9 @@ class Replay:
         generation = self.engine.generation + 1 if self.engine else 1
         self.engine = Engine(bundle, self._sources, generation)
         for shard in self._shards:
-            shard.install(generation, [RuleSpec(*_wire(spec.to_wire())) for spec in self.engine.table])
+            shard.install(
+                generation, [RuleSpec(*_wire(spec.to_wire())) for spec in self.engine.table]
+            )
 
     def decide(self, request: Request, now: int) -> tuple[int, Finished]:
         """Return the request's number and its decision, charged on the shards."""
@@ -114,7 +116,9 @@ def settled(entries: list[list[int]], table: tuple[RuleSpec, ...]) -> Settled:
     if not entries:
         return Settled(settled=True)
     _, reserved, actual = (tokens or entries)[0]
-    return Settled(True, max(0, reserved - actual), max(0, actual - reserved))
+    return Settled(
+        settled=True, refunded=max(0, reserved - actual), overrun=max(0, actual - reserved)
+    )
 
 
 def request_of(entry: Mapping[str, Any], sources: Sources) -> Request:
@@ -143,7 +147,11 @@ def request_of(entry: Mapping[str, Any], sources: Sources) -> Request:
         host=str(entry.get("host") or ""),
         peer=peer,
         trusted=sources.trusted.trusts(peer),
-        body=b"" if body is None else body.encode() if isinstance(body, str) else orjson.dumps(body),
+        body=b""
+        if body is None
+        else body.encode()
+        if isinstance(body, str)
+        else orjson.dumps(body),
     )
 
 

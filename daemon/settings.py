@@ -300,9 +300,7 @@ VARIABLES: tuple[Variable, ...] = (
         "memory for counters, all shards together",
         parse_size,
     ),
-    Variable(
-        "FAIRVISOR_LOG_LEVEL", "log_level", "info", "debug … emerg", _one_of(*LOG_LEVELS)
-    ),
+    Variable("FAIRVISOR_LOG_LEVEL", "log_level", "info", "debug … emerg", _one_of(*LOG_LEVELS)),
     Variable(
         "FAIRVISOR_LLM_FORMAT",
         "llm_format",

@@ -206,7 +206,7 @@ class JwtPolicy:
 
 @dataclass(frozen=True, slots=True)
 class ModelPrice:
-    """Micro-dollars per million tokens, exact (§5.5.3); so `tokens * price / 1e6` is micro-dollars."""
+    """Micro-dollars per million tokens, exact (§5.5.3)."""
 
     input_per_million: Fraction
     output_per_million: Fraction

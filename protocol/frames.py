@@ -11,8 +11,8 @@ Shard to front, one per DECIDE or SETTLE
     [now, [reply, ...]]      a verdict for a one-operation item, else the list of its verdicts;
                              for SETTLE the list of [number, reserved, actual], or None if unknown
 
-`rid` (bytes, b"" for none) stands first in an item that reserves. An undo with `verdict` None gives a
-charge back; one with the verdict takes the operation back as if it had never been evaluated.
+`rid` (bytes, b"" for none) stands first in an item that reserves. An undo with `verdict` None gives
+a charge back; one with the verdict takes the operation back as if it had never been evaluated.
 """
 
 import struct

@@ -12,23 +12,23 @@ Verdicts (`Verdict`): an integer, or a list whose first item is that integer and
 detail. Negative = refused, and its magnitude is the retry time in whole seconds (at least 1).
 Zero or more = granted. `None` stands for an operation that was not evaluated.
 
-| kind             | cost        | granted                             | refused                        |
-|------------------|-------------|-------------------------------------|--------------------------------|
-| token_bucket     | micro-units | floor(tokens left)                  | -retry                         |
-| sliding_window   | micro-units | floor(units left)                   | -retry                         |
-| cost_based       | micro-units | micro-units left of the budget      | -retry                         |
-| token_bucket_llm | whole tokens| [minute left, day left or None]     | [-retry, 0] minute;            |
-|                  |             |                                     | [-retry, 1, day left] day      |
-| loop             | 0           | number of identical requests        | [-window_seconds, number]      |
-| breaker          | micro-units | spend rate, floor(micro-units/min)  | [-retry, 1 if opened now, rate]|
-| refuse           | 0           | never                               | -1                             |
+| kind             | cost        | granted                       | refused                     |
+|------------------|-------------|-------------------------------|-----------------------------|
+| token_bucket     | micro-units | floor(tokens left)            | -retry                      |
+| sliding_window   | micro-units | floor(units left)             | -retry                      |
+| cost_based       | micro-units | micro-units left              | -retry                      |
+| token_bucket_llm | tokens      | [minute left, day left | nil] | [-retry, 0] minute,         |
+|                  |             |                               | [-retry, 1, day left] day   |
+| loop             | 0           | identical requests            | [-window_seconds, requests] |
+| breaker          | micro-units | floor(micro-units per minute) | [-retry, opened now, rate]  |
+| refuse           | 0           | never                         | -1                          |
 
 `refuse` is how the engine marks a place where it already knows that the request fails (a missing
 descriptor, a prompt too large): everything before it is evaluated and then undone.
 """
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 Kind = Literal[
     "token_bucket",
@@ -44,6 +44,9 @@ Key = str | bytes
 """A counter's key: the encoded limit-key values, or their digest (bytes) when they are long."""
 
 Verdict = int | list[int | None]
+
+Wire = Any
+"""A value as it came off a socket: its shape is checked where a frame is taken in."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,10 +20,7 @@ def encode_key(values: Sequence[str]) -> Key:
     A rule always has the same number of values, so a single value may stand as it is; several are
     length-prefixed. Digests are `bytes` and so never equal a plain key, which is `str`.
     """
-    if len(values) == 1:
-        key = values[0]
-    else:
-        key = "".join([f"{len(value)}:{value}" for value in values])
+    key = values[0] if len(values) == 1 else "".join([f"{len(each)}:{each}" for each in values])
     if len(key) > MAX_KEY_CHARS:
         return blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16).digest()
     return key

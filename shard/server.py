@@ -55,8 +55,8 @@ class ShardServer:
     def run(self) -> None:
         """Serve until told to stop."""
         control_sock = self._supervisor.sock
-        control_sock.setblocking(False)
-        self._listener.setblocking(False)
+        control_sock.settimeout(0)
+        self._listener.settimeout(0)
         self._poll.register(control_sock, select.EPOLLIN)
         handlers: dict[int, Callable[[], None]] = {
             control_sock.fileno(): self._hear,
@@ -84,7 +84,7 @@ class ShardServer:
             sock, _ = self._listener.accept()
         except OSError:
             return
-        sock.setblocking(False)
+        sock.settimeout(0)
         self._links[sock.fileno()] = _Peer(sock)
         self._poll.register(sock, select.EPOLLIN)
 
@@ -170,9 +170,9 @@ class ShardServer:
     def _tell(self, *message: object) -> None:
         sock = self._supervisor.sock
         try:
-            sock.setblocking(True)
+            sock.settimeout(None)
             sock.sendall(pack(message))
-            sock.setblocking(False)
+            sock.settimeout(0)
         except OSError:
             self._running = False
 
@@ -188,6 +188,4 @@ def main() -> None:
     setproctitle(f"fairvisor: shard {index}")
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    ShardServer(
-        index, socket.socket(fileno=control_fd), socket.socket(fileno=listen_fd)
-    ).run()
+    ShardServer(index, socket.socket(fileno=control_fd), socket.socket(fileno=listen_fd)).run()

@@ -11,10 +11,12 @@ Rules
 """
 
 from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 from protocol import pricing
 from protocol.bundle import MICRO
-from protocol.operations import Key, Verdict
+from protocol.operations import Key, Verdict, Wire
 from protocol.pricing import Rates
 from protocol.usage import Usage
 from shard.counters import CounterTable
@@ -32,11 +34,11 @@ class Transactions:
     def __init__(self, reservations: "Reservations[Entry]") -> None:
         self.reservations = reservations
 
-    def decide(self, tables: Sequence[CounterTable], item: list[object], now: int) -> object:
+    def decide(self, tables: Sequence[CounterTable], item: list[Wire], now: int) -> object:
         """Apply one request's operations; return its reply (see `protocol.frames`)."""
         if len(item) == 3:  # noqa: PLR2004 - the commonest request: one operation, no reservation
             number, key, cost = item
-            table = tables[number]  # type: ignore[call-overload]  # the server checks shapes
+            table = tables[number]
             state = table.states.get(key)
             new, verdict = table.charge(state, cost, now)
             if new is not state:
@@ -49,10 +51,12 @@ class Transactions:
             return verdict
         return self._several(tables, item, now)
 
-    def _several(self, tables: Sequence[CounterTable], item: list[object], now: int) -> object:
+    def _several(  # noqa: C901 - one loop over one request's operations, all cases in sight
+        self, tables: Sequence[CounterTable], item: list[Wire], now: int
+    ) -> object:
         first = len(item) % 3
         verdicts: list[Verdict | None] = []
-        done: list[tuple[CounterTable, Key, object, object]] = []
+        done: list[tuple[CounterTable, Key, Any, Wire]] = []
         skipped = -1
         segment_start = 0
         segment = -1
@@ -91,7 +95,7 @@ class Transactions:
         return verdicts if len(verdicts) > 1 else verdicts[0]
 
     def _hold(
-        self, reservation: object, done: list[tuple[CounterTable, Key, object, object]], now: int
+        self, reservation: object, done: list[tuple[CounterTable, Key, Any, Wire]], now: int
     ) -> None:
         entries = tuple(
             (table, key, cost)
@@ -101,7 +105,7 @@ class Transactions:
         if entries:
             self.reservations.hold(reservation, entries, now)  # type: ignore[arg-type]
 
-    def undo(self, tables: Sequence[CounterTable], undos: list[list[object]], now: int) -> None:
+    def undo(self, tables: Sequence[CounterTable], undos: list[list[Wire]], now: int) -> None:
         """Take back operations that were granted here and refused elsewhere."""
         for number, key, cost, charged_at, verdict, reservation in undos:
             table = tables[number]
@@ -112,7 +116,7 @@ class Transactions:
                 new = table.limiter.retract(state, cost, charged_at, now, verdict)
             store(table, key, new, now)
             if reservation:
-                self.reservations.drop(reservation, lambda entry, at=number: entry[0].number == at)
+                self.reservations.drop(reservation, partial(_is_of, number))
 
     def settle(self, reservation: bytes, usage: Usage | None, now: int) -> list[list[int]] | None:
         """Settle a reservation: [[rule number, reserved, actual], …], None if it is not held.
@@ -124,7 +128,9 @@ class Transactions:
             return None
         return [self._settle(held, entry, usage, now) for entry in held.entries]
 
-    def _settle(self, held: "Held[Entry]", entry: "Entry", usage: Usage | None, now: int) -> list[int]:
+    def _settle(
+        self, held: "Held[Entry]", entry: "Entry", usage: Usage | None, now: int
+    ) -> list[int]:
         table, key, cost = entry
         reserved = cost[0] if isinstance(cost, list) else cost
         actual = _actual(table.settle, cost, usage, reserved)
@@ -135,7 +141,7 @@ class Transactions:
         return [table.number, reserved, actual]
 
 
-def _actual(settle: object, cost: object, usage: Usage | None, reserved: int) -> int:
+def _actual(settle: object, cost: Wire, usage: Usage | None, reserved: int) -> int:
     """Return what a reservation really cost, in its own unit; without usage it is all refunded."""
     if usage is None:
         return 0
@@ -154,11 +160,15 @@ def store(table: CounterTable, key: Key, state: object, now: int) -> None:
         table.states[key] = state
 
 
-def _put_back(done: list[tuple[CounterTable, Key, object, object]], start: int) -> None:
+def _is_of(number: int, entry: "Entry") -> bool:
+    return entry[0].number == number
+
+
+def _put_back(done: list[tuple[CounterTable, Key, Any, Wire]], start: int) -> None:
     """Restore the states that the charges from `start` on replaced, newest first."""
     while len(done) > start:
         table, key, state, _ = done.pop()
         table.states[key] = state
 
 
-Entry = tuple[CounterTable, Key, int | list[object]]
+Entry = tuple[CounterTable, Key, Wire]

@@ -1,4 +1,4 @@
-"""A validated bundle to numbered checks: the rule table for the shards, the policies for the engine.
+"""A validated bundle to numbered checks: the shards' rule table and the engine's policies.
 
 Numbering is a pure function of the bundle, so every process that compiles the same bytes gets the
 same table. A policy appears twice when the bundle can put everything into shadow mode (§2.2).

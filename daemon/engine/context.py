@@ -41,6 +41,11 @@ class Context:
         "sources",
     )
 
+    _address: str | None
+    _claims: dict[str, object] | None
+    _llm: LlmRequest
+    _query: dict[str, str]
+
     def __init__(
         self, request: Request, sources: Sources, read_claims: ReadClaims, now: int
     ) -> None:

@@ -50,9 +50,8 @@ class CostCompiler:
 
         def spent(context: Context) -> int:
             amount = cost(context)
-            if isinstance(amount, list):
-                amount = amount[0]
-            return amount if isinstance(amount, int) else default
+            first = amount[0] if isinstance(amount, list) else amount
+            return first if isinstance(first, int) else default
 
         return spent
 
@@ -105,4 +104,3 @@ def _plain(source: CostSource) -> int | Cost:
 def _kind(rule: Rule) -> str:
     config = rule.algorithm
     return "" if isinstance(config, LlmBudget) else config.cost.kind
-

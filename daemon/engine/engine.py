@@ -144,9 +144,7 @@ def active(override: Override | None, now: int) -> bool:
     return override is not None and override.expires_at * MICRO > now
 
 
-def _plan(
-    policies: Sequence[CompiledPolicy], context: Context, evaluation: Evaluation
-) -> bool:
+def _plan(policies: Sequence[CompiledPolicy], context: Context, evaluation: Evaluation) -> bool:
     """Add the operations of every policy in order; return whether any reserves."""
     evaluation.matched = tuple([policy.id for policy in policies])
     reserves = False

@@ -1,4 +1,4 @@
-"""One request's operations on their way out, and its replies on their way back (behaviour §5.1, §5.2).
+"""One request's operations on their way out, its replies on their way back (§5.1, §5.2).
 
 Theory
 - The reference is sequential: policies in id order, each loop → breaker → rules; the first refusal
@@ -81,7 +81,7 @@ class Evaluation:
         self.keys.append("")
         self.costs.append(0)
         for part in self.parts.values():
-            part += (check.refuse, "", 0)
+            part.extend((check.refuse, "", 0))
 
     def reserve(self, reservation: bytes) -> None:
         """Let the shards remember this request's estimates under an id, for settlement."""
@@ -124,7 +124,9 @@ class Evaluation:
             rolled_back = everything or check.segment in segments
             counted = check.kind == "loop" or (granted(verdict) and not rolled_back)
             stop = stops.get(check.segment)
-            reached = (refused_at is None or index <= refused_at) and (stop is None or index <= stop)
+            reached = (refused_at is None or index <= refused_at) and (
+                stop is None or index <= stop
+            )
             if not reached and (counted or not granted(verdict)):
                 how = verdict
             elif reached and counted and (refused_at is not None or stop is not None):

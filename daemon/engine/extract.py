@@ -43,7 +43,7 @@ def _claim(name: str) -> Extractor:
 
 def _country(context: Context) -> str | None:
     said = context.edge_header(b"x-country-code")
-    return networks.country(said, context.address, context.sources.countries)
+    return networks.country(said, context.address, context.sources.country)
 
 
 def _asn(context: Context) -> str | None:

@@ -40,7 +40,11 @@ def refused_gauge(
     check: Check, verdict: Verdict | None, reason: str, retry: int, now: int
 ) -> Gauge | None:
     """Return the refusing limiter's figures, None if it has no limit to speak of."""
-    if check.rule is None or reason in {"descriptor_missing", "unknown_model", "counter_unavailable"}:
+    if check.rule is None or reason in {
+        "descriptor_missing",
+        "unknown_model",
+        "counter_unavailable",
+    }:
         return None
     if reason == "tpd_exceeded" and isinstance(verdict, list):
         _, day = _llm_limits(check)

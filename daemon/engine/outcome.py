@@ -91,22 +91,30 @@ def _refusal(evaluation: Evaluation, index: int, verdict: Verdict) -> tuple[str,
 
 def _admit(outcome: Outcome, evaluation: Evaluation, index: int, verdict: Verdict) -> None:
     check = evaluation.checks[index]
-    if check.kind == "loop":
-        count = verdict if isinstance(verdict, int) else verdict[0] or 0
-        loop = check.loop
-        if loop is None or count < loop.threshold or check.shadow:
-            return
-        if loop.action == "throttle":
-            delay = min(count * LOOP_DELAY_MS, MAX_DELAY_MS)
-            outcome.throttle = (check, delay, "loop_detected", count)
-        if outcome.warning is None:
-            outcome.warning = (check, "loop_detected", count)
-        return
     if check.kind == "breaker":
         _note_breaker(outcome, check, verdict)
+    elif check.shadow:
         return
-    if check.shadow:
+    elif check.kind == "loop":
+        _note_loop(outcome, check, verdict)
+    else:
+        _note_limiter(outcome, evaluation, index, verdict)
+
+
+def _note_loop(outcome: Outcome, check: Check, verdict: Verdict) -> None:
+    count = verdict if isinstance(verdict, int) else verdict[0] or 0
+    loop = check.loop
+    if loop is None or count < loop.threshold:
         return
+    if loop.action == "throttle":
+        delay = min(count * LOOP_DELAY_MS, MAX_DELAY_MS)
+        outcome.throttle = (check, delay, "loop_detected", count)
+    if outcome.warning is None:
+        outcome.warning = (check, "loop_detected", count)
+
+
+def _note_limiter(outcome: Outcome, evaluation: Evaluation, index: int, verdict: Verdict) -> None:
+    check = evaluation.checks[index]
     if check.kind == "token_bucket_llm" and outcome.llm is None and isinstance(verdict, list):
         cost = evaluation.costs[index]
         outcome.llm = (cost if isinstance(cost, int) else None, verdict[0], verdict[1])
@@ -116,13 +124,14 @@ def _admit(outcome: Outcome, evaluation: Evaluation, index: int, verdict: Verdic
         if ratio < outcome.ratio:
             outcome.ratio = ratio
             outcome.tightest = (check, gauge)
-    if check.kind == "cost_based" and isinstance(verdict, int):
-        stage = stage_of(check, verdict)
-        if stage is not None and stage.action == "throttle":
-            delay = min(ceil(stage.delay_ms), MAX_DELAY_MS)
-            outcome.throttle = (check, delay, "budget_throttle", 0)
-        elif stage is not None and stage.action == "warn" and outcome.warning is None:
-            outcome.warning = (check, "budget_warn", 0)
+    stage = stage_of(check, verdict) if isinstance(verdict, int) else None
+    if stage is None:
+        return
+    if stage.action == "throttle":
+        delay = min(ceil(stage.delay_ms), MAX_DELAY_MS)
+        outcome.throttle = (check, delay, "budget_throttle", 0)
+    elif outcome.warning is None:
+        outcome.warning = (check, "budget_warn", 0)
 
 
 def _prompt(check: Check, evaluation: Evaluation) -> int | None:

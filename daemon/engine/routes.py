@@ -1,4 +1,4 @@
-"""Which policies see a request (behaviour §3): an index, so that policies which do not match are free.
+"""Which policies see a request (behaviour §3): an index, so that other policies cost nothing.
 
 A prefix always ends in "/", so the prefixes that can match a path are the path's own beginnings up
 to each "/": a few dictionary look-ups, whatever the number of policies.
@@ -19,10 +19,14 @@ class Routed(Protocol):
     """Anything with an id to order by and a selector to match."""
 
     @property
-    def id(self) -> str: ...
+    def id(self) -> str:
+        """Order among matching policies."""
+        ...
 
     @property
-    def selector(self) -> Selector: ...
+    def selector(self) -> Selector:
+        """Which requests it sees."""
+        ...
 
 
 T = TypeVar("T", bound=Routed)

@@ -7,7 +7,6 @@ from functools import cache
 from daemon.engine.bots import BotTable
 from daemon.engine.client_address import DEFAULT_TRUSTED_PROXIES, TrustedProxies
 from daemon.engine.crawler_list import public_list
-from daemon.engine.networks import CountryDatabase
 from daemon.llm.builtin_prices import BuiltinPrices
 
 
@@ -28,8 +27,9 @@ class Sources:
 
     `jitter_key` keys the Retry-After spread and the display of credentials; `draw_id` returns 16
     unguessable bytes for a reservation; `jwks` maps the bundle's `jwks_file` names to their bytes;
-    `prices` gives the built-in price table when a bundle needs it; `countries` and `tor_exits` are None without their files; `llm_format` is
-    `FAIRVISOR_LLM_FORMAT` or ""; `proxies` says whether requests come in whole (§7.4).
+    `prices` gives the built-in price table when a bundle needs it; `country` looks an address up;
+    it and `tor_exits` are None without their files; `llm_format` is `FAIRVISOR_LLM_FORMAT` or "";
+    `proxies` says whether requests come in whole (§7.4).
     """
 
     draw_id: Callable[[], bytes]
@@ -39,7 +39,7 @@ class Sources:
     )
     jitter_key: bytes = b""
     jwks: Mapping[str, bytes] = field(default_factory=dict)
-    countries: CountryDatabase | None = None
+    country: Callable[[str], str | None] | None = None
     tor_exits: frozenset[str] | None = None
     bots: BotTable = field(default_factory=known_bots)
     prices: Callable[[], BuiltinPrices] = no_prices

@@ -29,13 +29,24 @@ class Bounds(Protocol):
     """The limits of §14 that concern one connection."""
 
     @property
-    def max_head_bytes(self) -> int: ...
+    def max_head_bytes(self) -> int:
+        """Bytes of a request line with its headers."""
+        ...
+
     @property
-    def max_body_bytes(self) -> int: ...
+    def max_body_bytes(self) -> int:
+        """Bytes of a body that are kept."""
+        ...
+
     @property
-    def header_timeout(self) -> float: ...
+    def header_timeout(self) -> float:
+        """Seconds for a whole request to arrive."""
+        ...
+
     @property
-    def idle_timeout(self) -> float: ...
+    def idle_timeout(self) -> float:
+        """Seconds between requests."""
+        ...
 
 
 class App(Protocol):
@@ -52,9 +63,16 @@ class Server(Protocol):
     bounds: Bounds
     clock: float
 
-    def opened(self, connection: "HttpConnection") -> bool: ...
-    def closed(self, connection: "HttpConnection") -> None: ...
-    def is_trusted(self, peer: str) -> bool: ...
+    def opened(self, connection: "HttpConnection") -> bool:
+        """Count a connection in; False if it is one too many."""
+        ...
+
+    def closed(self, connection: "HttpConnection") -> None:
+        """Count a connection out."""
+
+    def is_trusted(self, peer: str) -> bool:
+        """Return whether a peer's edge headers count."""
+        ...
 
 
 class Inbound:

@@ -13,7 +13,7 @@ Rules
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from protocol.frames import DECIDE, SETTLE, UNDO, FrameError, FrameReader, pack
 
@@ -50,15 +50,14 @@ class _Frame:
 class Link:
     """One shard as seen from a front. `clock` gives the time in microseconds since the epoch."""
 
-    def __init__(
-        self, shard: int, path: str, timeout: float, clock: Callable[[], int]
-    ) -> None:
+    def __init__(self, shard: int, path: str, timeout: float, clock: Callable[[], int]) -> None:
         self.shard = shard
         self._path = path
         self._timeout = timeout
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
+        self._opened = asyncio.Event()
         self._frames: deque[_Frame] = deque()
         self._waiting = 0
         self._generation = -1
@@ -85,9 +84,8 @@ class Link:
             self._connecting = self._loop.create_task(self._connect())
 
     async def connected(self) -> None:
-        """Wait until the first attempt to connect has succeeded."""
-        while self._transport is None:
-            await asyncio.sleep(_FIRST_BACKOFF)
+        """Wait until the shard can be asked."""
+        await self._opened.wait()
 
     def stop(self) -> None:
         """Close the link for good."""
@@ -183,7 +181,7 @@ class Link:
             self._watching = True
             self._loop.call_later(max(wait, 0.001), self._watch)
 
-    def received(self, message: list[object]) -> None:
+    def received(self, message: list[Any]) -> None:
         """Hand one reply frame to the owners of the oldest frame in flight.
 
         Raises:
@@ -196,11 +194,11 @@ class Link:
         now, replies = message
         shard = self.shard
         if frame.expired:
-            for owner, reply in zip(frame.owners, replies, strict=True):  # type: ignore[call-overload]
-                owner.late(shard, now, reply)  # type: ignore[arg-type]
+            for owner, reply in zip(frame.owners, replies, strict=True):
+                owner.late(shard, now, reply)
             return
-        for owner, reply in zip(frame.owners, replies, strict=True):  # type: ignore[call-overload]
-            owner.reply(shard, now, reply)  # type: ignore[arg-type]
+        for owner, reply in zip(frame.owners, replies, strict=True):
+            owner.reply(shard, now, reply)
 
     async def _connect(self) -> None:
         while not self._stopped:
@@ -218,10 +216,12 @@ class Link:
     def opened(self, transport: asyncio.Transport) -> None:
         """Take the connection to the shard."""
         self._transport = transport
+        self._opened.set()
 
     def dropped(self) -> None:
         """Tell everybody who waits that the shard is gone, and connect again."""
         self._transport = None
+        self._opened.clear()
         frames, self._frames = self._frames, deque()
         orphans = [owner for frame in frames if not frame.expired for owner in frame.owners]
         orphans += self._owners + self._settlers

@@ -93,7 +93,7 @@ class _Front:
 
     async def _attach(self) -> None:
         pair = socket.socket(fileno=self._role.control_fd)
-        pair.setblocking(False)
+        pair.settimeout(0)
         await self._loop.create_unix_connection(partial(_Control, self), sock=pair)
 
     def attached(self, transport: asyncio.Transport) -> None:
@@ -191,4 +191,3 @@ class _Control(asyncio.Protocol):
 
     def connection_lost(self, _error: Exception | None) -> None:
         self._front.orphaned()
-

@@ -74,4 +74,3 @@ class Server:
         deadline = self._loop.time() + seconds
         while self._connections and self._loop.time() < deadline:
             await asyncio.sleep(0.02)
-

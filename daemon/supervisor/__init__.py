@@ -1,1 +1,1 @@
-"""The process shell: starts fronts and shards, keeps them alive, holds the truth about the bundle."""
+"""The process shell: fronts and shards, kept alive, and the truth about the bundle."""

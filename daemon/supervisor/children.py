@@ -117,7 +117,7 @@ class Child:
             )
         finally:
             theirs.close()
-        ours.setblocking(False)
+        ours.settimeout(0)
         transport, _ = await loop.create_unix_connection(partial(_Control, self), sock=ours)
         self._transport = transport
         self._started(self)

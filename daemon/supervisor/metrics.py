@@ -61,9 +61,7 @@ FAMILIES: tuple[Family, ...] = (
     Family("global_shadow_active", "gauge", "1 while global shadow is in force."),
     Family("kill_switch_override_active", "gauge", "1 while kill switches are overridden."),
     Family("global_shadow_decisions_total", "counter", "Decisions in global shadow.", ("mode",)),
-    Family(
-        "kill_switch_override_skips_total", "counter", "Requests that skipped kill switches."
-    ),
+    Family("kill_switch_override_skips_total", "counter", "Requests that skipped kill switches."),
     Family(
         "degraded_decisions_total",
         "counter",
@@ -130,8 +128,8 @@ class _Collector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         samples: defaultdict[str, list[tuple[Labels, float]]] = defaultdict(list)
-        for (family, labels), value in self._totals.counts.items():
-            samples[family].append((labels, value))
+        for (name, labels), value in self._totals.counts.items():
+            samples[name].append((labels, value))
         for family in FAMILIES:
             yield _metric(family, sorted(samples[family.name]))
         yield _durations(self._totals.durations)

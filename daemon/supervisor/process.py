@@ -7,11 +7,12 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Coroutine
 from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from socket import socket
+from typing import Any
 
 from setproctitle import setproctitle
 
@@ -251,7 +252,7 @@ class Supervisor:
                 await asyncio.wait_for(gone, DRAIN_SECONDS)
         log.info("stopped")
 
-    def _task(self, work: "asyncio.Coroutine[None]") -> asyncio.Task[None]:
+    def _task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -264,6 +265,3 @@ def _listener_name(listener: socket) -> str:
         return f"unix:{name}"
     host, port = name[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-Work = Callable[[], None]

@@ -94,7 +94,7 @@ def test_examples(period: str, zone: str, now: str, start: str, end: str) -> Non
         ("1mo", "America/New_York", 1775000000, 1772341200, 1775016000, 16000),
     ],
 )
-def test_the_specification_s_vectors(  # noqa: PLR0913, PLR0917 - the columns of the table
+def test_the_specification_s_vectors(  # noqa: PLR0913 - the columns of the table
     period: str, zone: str, at: float, start: int, end: int | None, retry: int
 ) -> None:
     now = int(at * SECOND_US)

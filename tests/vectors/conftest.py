@@ -1,7 +1,7 @@
 """Find the conformance vectors and deal their cases out to tests.
 
-A test module names its file in `AREA` ("*" for all files); a test takes the cases of one kind by an argument called
-`<kind>_case`, for example `validation_case`.
+A test module names its file in `AREA` ("*" for all files); a test takes the cases of one kind by
+an argument called `<kind>_case`, for example `validation_case`.
 """
 
 import json

@@ -67,7 +67,16 @@ def check_settle(replay: Replay, step: dict, numbers: list[int | None]) -> None:
     settle = step["settle"]
     number = numbers[settle["step"]]
     assert number is not None
-    result = replay.settle(number, of_counts(*[settle["usage"].get(name) for name in ("prompt_tokens", "completion_tokens", "total_tokens")]), at(step))
+    result = replay.settle(
+        number,
+        of_counts(
+            *[
+                settle["usage"].get(name)
+                for name in ("prompt_tokens", "completion_tokens", "total_tokens")
+            ]
+        ),
+        at(step),
+    )
     for key, wanted in step.get("expect", {}).items():
         assert getattr(result, key) == wanted, key
 
