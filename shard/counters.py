@@ -4,8 +4,9 @@ Rules
 - A counter table reads and writes its dict directly: `states.get(key)`; `states[key] = new` where
   the state read was not None, `add(key, new, now)` where it was. Putting a new counter back is
   `states[key] = None`: None is a value, it means fresh. Only the store removes keys.
-- An operation that left the state as it was (a refusal) calls `touch(key)`, so that a counter that
-  keeps refusing does not pass for unused. Nothing else is done for recency on the hot path.
+- An operation that left a state as it was (a refusal) calls `touch(key)`, so that a counter that
+  keeps refusing does not pass for unused; not where the state was None. Nothing else is done for
+  recency on the hot path.
 - Tables of several generations share the states of equal rules: equal identity, kind and
   parameters (§2.7). An identity that comes back with other parameters starts fresh.
 
@@ -63,7 +64,8 @@ class _Counters:
 class CounterTable:
     """One numbered rule of one generation and its counters.
 
-    `charge` and `touch` are bound methods, looked up once and not per operation.
+    `charge` and `touch` are bound methods, looked up once and not per operation. `settle` says
+    what a reservation is reconciled to: "llm", "usd", "tokens" or "" for nothing.
     """
 
     __slots__ = (

@@ -29,7 +29,8 @@ def charge(table: CounterTable, key: Key, cost: int, now: int) -> Any:  # noqa: 
     state = table.states.get(key)
     new, verdict = table.charge(state, cost, now)
     if new is state:
-        table.touch(key)
+        if state is not None:
+            table.touch(key)
     elif state is None:
         table.add(key, new, now)
     else:
