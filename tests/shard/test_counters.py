@@ -189,6 +189,16 @@ def test_idle_ones_go_before_any_other() -> None:
     assert store.evicted == 0
 
 
+def test_idle_ones_further_on_go_before_those_at_hand() -> None:
+    store, table = full_store(200)
+    for number in range(0, 200, 20):
+        table.states[b"%06d" % number] = (10 * S, T0)  # full again, a few in every stretch
+    for number in range(200, 210):
+        charge(table, b"%06d" % number, 5 * S, T0)
+    store.sweep(T0, 100)
+    assert (store.expired, store.evicted) == (10, 0)
+
+
 def test_the_longest_unused_goes() -> None:
     store, table = full_store(20)
     store.sweep(T0, 100)
@@ -211,6 +221,41 @@ def test_a_counter_that_keeps_refusing_is_in_use() -> None:
         store.sweep(T0 + 2, 100)
     assert b"%06d" % 4 in table.states
     assert store.evicted == 19
+
+
+def test_a_refusal_counts_as_one_use() -> None:
+    store, table = full_store(20)
+    store.sweep(T0, 100)
+    assert charge(table, b"000004", 9 * S, T0 + 1) < 0
+    store.sweep(T0 + 1, 100)
+    for number in range(20):
+        if number != 4:
+            charge(table, b"%06d" % number, 1, T0 + 2)
+    store.sweep(T0 + 2, 100)
+    charge(table, b"new", 5 * S, T0 + 3)
+    store.sweep(T0 + 3, 100)
+    assert b"000004" not in table.states
+
+
+def test_what_is_dropped_is_no_longer_touched() -> None:
+    store = CounterStore(PLENTY)
+    (table,) = store.install(1, [bucket("a")])
+    charge(table, b"k", 5 * S, T0)
+    assert charge(table, b"k", 9 * S, T0) < 0
+    store.sweep(T0 + 5 * S, 10)
+    assert table._counters.touched == set()
+
+
+def test_the_youngest_goes_if_it_is_the_longest_unused() -> None:
+    store, table = full_store(20)
+    store.sweep(T0, 100)
+    for number in range(15):
+        charge(table, b"%06d" % number, 1, T0 + 1)
+    store.sweep(T0 + 1, 100)
+    store.max_bytes -= 5 * (store.bytes // 20)
+    store.sweep(T0 + 1, 100)
+    assert set(table.states) == {b"%06d" % number for number in range(15)}
+    check(store, table)
 
 
 def test_the_bound_holds_in_a_flood_of_new_keys() -> None:
