@@ -195,7 +195,7 @@ def test_idle_ones_further_on_go_before_those_at_hand() -> None:
         table.states[b"%06d" % number] = (10 * S, T0)  # full again, a few in every stretch
     for number in range(200, 210):
         charge(table, b"%06d" % number, 5 * S, T0)
-    store.sweep(T0, 100)
+    store.sweep(T0, 10)
     assert (store.expired, store.evicted) == (10, 0)
 
 
