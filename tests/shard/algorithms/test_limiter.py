@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol.operations import Kind, RuleSpec, Verdict
-from shard.algorithms.limiter import Params, granted, integer
+from shard.algorithms.limiter import Param, Params, granted, integer
 from shard.algorithms.registry import BUILDERS, AnyLimiter, build, from_wire
 
 S = 1_000_000
@@ -197,7 +197,7 @@ def test_what_is_no_rule_is_refused(item: object) -> None:
 
 
 @pytest.mark.parametrize("value", [None, True, "5"])
-def test_a_whole_number_must_be_one(value: object) -> None:
+def test_a_whole_number_must_be_one(value: Param) -> None:
     with pytest.raises(TypeError, match="'limit' must be an integer"):
         integer({"limit": value}, "limit")
     with pytest.raises(TypeError, match="'burst'"):
