@@ -36,10 +36,11 @@ def base64url(text: bytes) -> bytes:
     Raises:
         ValueError: for any character outside the alphabet, or a wrong length.
     """
+    excess = len(text) % _QUANTUM
+    if excess and text.endswith(b"="):
+        raise ValueError("padded, but not to a whole quantum")
     # strict_mode: without it unknown characters are skipped, so that one token has many spellings.
-    return binascii.a2b_base64(
-        text.translate(_URLSAFE) + _PADDING[len(text) % _QUANTUM], strict_mode=True
-    )
+    return binascii.a2b_base64(text.translate(_URLSAFE) + _PADDING[excess], strict_mode=True)
 
 
 def json_object(text: bytes) -> Claims | None:
