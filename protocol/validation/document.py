@@ -30,7 +30,8 @@ def _bundle(document: Fields, now: float) -> Bundle:
     version = int(document.number("bundle_version", VERSION))
     document.timestamp("issued_at")
     refuse_past(document, "expires_at", document.timestamp("expires_at"), now)
-    document.names("defaults")
+    # "$schema" is how editors are told of docs/schema/bundle.schema.json.
+    document.names("defaults", "$schema")
     bundle = Bundle(
         version=version,
         policies=read_policies(document),

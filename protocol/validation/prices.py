@@ -10,7 +10,7 @@ from protocol.validation.report import child
 from protocol.validation.wording import show
 
 # Twenty digits on either side say any price; without a bound a text could be megabytes of digits.
-_DECIMAL = re.compile(r"-?[0-9]{1,20}(?:\.[0-9]{1,20})?")
+_DECIMAL = re.compile(r"[0-9]{1,20}(?:\.[0-9]{1,20})?")
 _WORDS = 'a non-negative number of dollars, or a decimal string such as "2.50"'
 
 

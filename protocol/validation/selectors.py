@@ -52,8 +52,8 @@ def _methods(selector: Fields) -> frozenset[str] | None:
         if method != method.upper():
             selector.warning(
                 "methods",
-                f"methods are case-sensitive: {show(method)} does not match "
-                f"{show(method.upper())}; did you mean `{method.upper()[:20]}`?",
+                f"methods are case-sensitive: {show(method)} does not match requests with "
+                f"{show(method.upper())}; did you mean that?",
             )
     return frozenset(methods) or None
 

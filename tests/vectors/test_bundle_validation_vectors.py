@@ -3,13 +3,16 @@
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from protocol import timestamps
 from protocol.bundle import Problem
+from protocol.schema import bundle_schema
 from protocol.signing import SignatureError, open_signed
 from protocol.validation import validate
 
 AREA = "bundle_validation"
+SCHEMA = Draft202012Validator(bundle_schema())
 
 
 def test_validation(validation_case: dict[str, Any]) -> None:
@@ -24,6 +27,12 @@ def test_validation(validation_case: dict[str, Any]) -> None:
         assert _holds(report.errors, wanted), report.errors
     for wanted in expected.get("warnings", []):
         assert _holds(report.warnings, wanted), report.warnings
+
+
+def test_schema_refuses_no_valid_bundle(validation_case: dict[str, Any]) -> None:
+    case = validation_case
+    valid = validate(case["bundle"], now=case["at"]).bundle is not None
+    assert SCHEMA.is_valid(case["bundle"]) or not valid
 
 
 def test_timestamp(timestamp_case: dict[str, Any]) -> None:

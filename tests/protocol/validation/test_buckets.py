@@ -11,7 +11,21 @@ Faults = Callable[[str, object], dict[str, str]]
 
 BUCKET = "policies[0].spec.rules[0].algorithm_config"
 WINDOW = "policies[0].spec.rules[1].algorithm_config"
-NOT_POSITIVE = [None, True, "5", "", [], {}, 0, -1, -0.5, math.nan, math.inf, 1e300, 10**40]
+NOT_POSITIVE: list[object] = [
+    None,
+    True,
+    "5",
+    "",
+    [],
+    {},
+    0,
+    -1,
+    -0.5,
+    math.nan,
+    math.inf,
+    1e300,
+    10**40,
+]
 
 
 @pytest.mark.parametrize(

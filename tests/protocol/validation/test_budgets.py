@@ -12,7 +12,21 @@ Warned = Callable[..., dict[str, str]]
 
 CONFIG = "policies[0].spec.rules[2].algorithm_config"
 STAGES = f"{CONFIG}.staged_actions"
-NOT_POSITIVE = [None, True, "5", "", [], {}, 0, -1, -0.5, math.nan, math.inf, 1e300, 10**40]
+NOT_POSITIVE: list[object] = [
+    None,
+    True,
+    "5",
+    "",
+    [],
+    {},
+    0,
+    -1,
+    -0.5,
+    math.nan,
+    math.inf,
+    1e300,
+    10**40,
+]
 REJECT = {"threshold_percent": 100, "action": "reject"}
 
 

@@ -10,8 +10,22 @@ Faults = Callable[[str, object], dict[str, str]]
 
 CONFIG = "policies[0].spec.rules[3].algorithm_config"
 STREAMING = f"{CONFIG}.streaming"
-NOT_POSITIVE = [None, True, "5", "", [], {}, 0, -1, -0.5, math.nan, math.inf, 1e300, 10**40]
-NOT_BOOLEAN = [None, 0, 1, "true", "", [], {}]
+NOT_POSITIVE: list[object] = [
+    None,
+    True,
+    "5",
+    "",
+    [],
+    {},
+    0,
+    -1,
+    -0.5,
+    math.nan,
+    math.inf,
+    1e300,
+    10**40,
+]
+NOT_BOOLEAN: list[object] = [None, 0, 1, "true", "", [], {}]
 
 
 @pytest.mark.parametrize(

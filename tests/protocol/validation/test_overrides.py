@@ -8,7 +8,7 @@ from protocol.bundle import KillSwitch
 Faults = Callable[[str, object], dict[str, str]]
 
 SWITCH = "kill_switches[0]"
-NOT_TIMES = [None, 1, True, "", "2030-01-01", "2030-01-01T00:00:00+01:00", []]
+NOT_TIMES: list[object] = [None, 1, True, "", "2030-01-01", "2030-01-01T00:00:00+01:00", []]
 
 
 @pytest.mark.parametrize("block", ["global_shadow", "kill_switch_override"])

@@ -17,7 +17,22 @@ TINY = "model_prices.tiny"
     "value",
     [
         *(..., None, True, -1, -0.001, math.nan, math.inf, 1e300, 10**40, [], {}),
-        *("", "free", "-1", "-0.5", "1,5", "1e3", "1_000", "0x1", ".5", "5.", "٣", " 1", "9" * 21),
+        *(
+            "",
+            "free",
+            "-1",
+            "-0.5",
+            "-0",
+            "1,5",
+            "1e3",
+            "1_000",
+            "0x1",
+            ".5",
+            "5.",
+            "٣",
+            " 1",
+            "9" * 21,
+        ),
     ],
 )
 def test_prices_are_non_negative(field: str, value: object, faults: Faults) -> None:
@@ -33,7 +48,7 @@ def test_the_table_and_its_entries_are_objects(value: object, faults: Faults) ->
 
 
 def test_a_price_of_nothing_is_fine(faults: Faults) -> None:
-    assert faults(f"{TINY}.input_per_million", "-0") == {}
+    assert faults(f"{TINY}.input_per_million", "0.00") == {}
     assert faults(f"{TINY}.input_per_million", 0.0) == {}
 
 

@@ -11,14 +11,14 @@ from protocol.bundle import JwtAlgorithm
 from protocol.validation.public_keys import public_key_fault
 
 P256 = ec.generate_private_key(ec.SECP256R1())
-PUBLIC: dict[str, str] = {
-    name: key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
-    for name, key in {
-        "RS256": rsa.generate_private_key(65537, 2048),
-        "ES256": P256,
-        "EdDSA": ed25519.Ed25519PrivateKey.generate(),
-        "P-384": ec.generate_private_key(ec.SECP384R1()),
-    }.items()
+PUBLIC = {
+    name: key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+    for name, key in (
+        ("RS256", rsa.generate_private_key(65537, 2048).public_key()),
+        ("ES256", P256.public_key()),
+        ("EdDSA", ed25519.Ed25519PrivateKey.generate().public_key()),
+        ("P-384", ec.generate_private_key(ec.SECP384R1()).public_key()),
+    )
 }
 
 

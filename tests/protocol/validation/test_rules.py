@@ -7,7 +7,7 @@ import pytest
 Faults = Callable[[str, object], dict[str, str]]
 
 RULE = "policies[0].spec.rules[0]"
-CHOICES = [None, "", "other", 1, True, [], {}]
+CHOICES: list[object] = [None, "", "other", 1, True, [], {}]
 
 
 @pytest.mark.parametrize(

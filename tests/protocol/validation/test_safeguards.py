@@ -11,8 +11,22 @@ Faults = Callable[[str, object], dict[str, str]]
 
 LOOP = "policies[0].spec.loop_detection"
 BREAKER = "policies[0].spec.circuit_breaker"
-NOT_BOOLEAN = [None, 0, 1, "true", "", [], {}]
-NOT_POSITIVE = [None, True, "5", "", [], {}, 0, -1, -0.5, math.nan, math.inf, 1e300, 10**40]
+NOT_BOOLEAN: list[object] = [None, 0, 1, "true", "", [], {}]
+NOT_POSITIVE: list[object] = [
+    None,
+    True,
+    "5",
+    "",
+    [],
+    {},
+    0,
+    -1,
+    -0.5,
+    math.nan,
+    math.inf,
+    1e300,
+    10**40,
+]
 
 
 @pytest.mark.parametrize(
