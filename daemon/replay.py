@@ -16,9 +16,9 @@ import orjson
 from daemon.engine.engine import NO_BUNDLE, Engine, Finished
 from daemon.engine.evaluation import Evaluation
 from daemon.engine.sources import Sources
-from daemon.front.http1 import canonical_name
 from protocol.bundle import Bundle
 from protocol.decision import Decision
+from protocol.descriptors import canonical_header
 from protocol.frames import DECIDE, SETTLE, UNDO, FrameReader, pack
 from protocol.operations import RuleSpec
 from protocol.request import Request
@@ -134,7 +134,7 @@ def request_of(entry: Mapping[str, Any], sources: Sources) -> Request:
         query = f"{query}&{added}" if query else added
     headers: dict[bytes, bytes] = {}
     for name, value in (entry.get("headers") or {}).items():
-        headers.setdefault(canonical_name(str(name).encode()), str(value).encode())
+        headers.setdefault(canonical_header(str(name)).encode(), str(value).encode())
     if entry.get("jwt") is not None:
         headers[b"authorization"] = unsigned_token(entry["jwt"])
     body = entry.get("body")

@@ -34,7 +34,7 @@ def jitter_identity(claims: Mapping[str, object] | None, address: str | None, pa
     return f"path {path}" if address is None else f"address {address}"
 
 
-def retry_after(  # noqa: PLR0913, PLR0917 - §8.3 names these six, and each is a plain text or number
+def retry_after(  # noqa: PLR0913 - §8.3 names these six, and each is a plain text or number
     base: int, reason: str, policy_id: str, rule_name: str, identity: str, key: bytes
 ) -> int:
     """Return the seconds to wait, at least 1.
