@@ -89,7 +89,7 @@ class Replay:
         if evaluation is None or self.engine is None:
             return Settled(settled=False)
         wire = None if usage is None else usage.to_wire()
-        entries: list[list[int]] = []
+        entries: list[list[Any]] = []
         found = False
         for shard in evaluation.parts:
             _, replies = self._ask(shard, [SETTLE, now, [[evaluation.reservation, wire]]])
@@ -110,12 +110,12 @@ class Replay:
         return _wire(reply) if reply is not None else (0, [])
 
 
-def settled(entries: list[list[int]], table: tuple[RuleSpec, ...]) -> Settled:
-    """Return the difference of the first LLM rule among [number, reserved, actual] entries."""
+def settled(entries: list[list[Any]], table: tuple[RuleSpec, ...]) -> Settled:
+    """Return the difference of the first LLM rule among [number, identity, reserved, actual] entries."""
     tokens = [entry for entry in entries if table[entry[0]].kind == "token_bucket_llm"]
     if not entries:
         return Settled(settled=True)
-    _, reserved, actual = (tokens or entries)[0]
+    _, _, reserved, actual = (tokens or entries)[0]
     return Settled(
         settled=True, refunded=max(0, reserved - actual), overrun=max(0, actual - reserved)
     )

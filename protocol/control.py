@@ -3,7 +3,7 @@
 Supervisor to either
     [CONFIGURE, settings]                      once, before anything else
 Supervisor to front
-    [BUNDLE, generation, payload, loaded_at]   compile it and answer PREPARED; do not use it yet
+    [BUNDLE, generation, text, loaded_at, jwks documents by name]   compile it and answer PREPARED; do not use it yet
     [SWITCH, generation]                       use it from now on and answer SWITCHED
     [COLLECT, number]                          answer [TALLY, number, snapshot]
     [METRICS, number, text]                    the answer to SCRAPE

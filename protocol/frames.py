@@ -9,7 +9,7 @@ Front to shard (times in integer microseconds since the epoch)
     [SETTLE, now, [[rid, usage], ...]]
 Shard to front, one per DECIDE or SETTLE
     [now, [reply, ...]]      a verdict for a one-operation item, else the list of its verdicts;
-                             for SETTLE the list of [number, reserved, actual], or None if unknown
+                             for SETTLE [number, identity, reserved, actual] by rule, or None
 
 `rid` (bytes, b"" for none) stands first in an item that reserves. An undo with `verdict` None gives
 a charge back; one with the verdict takes the operation back as if it had never been evaluated.

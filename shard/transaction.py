@@ -79,7 +79,7 @@ class Transactions:
                     table.states[key] = new
             elif state is not None:
                 table.touch(key)
-            if (verdict if type(verdict) is int else verdict[0]) >= 0:
+            if (verdict if type(verdict) is int else verdict[0]) >= 0:  # type: ignore[index,operator]
                 if table.kind != "loop":
                     done.append((table, key, state, cost))
                 continue
@@ -118,8 +118,8 @@ class Transactions:
             if reservation:
                 self.reservations.drop(reservation, partial(_is_of, number))
 
-    def settle(self, reservation: bytes, usage: Usage | None, now: int) -> list[list[int]] | None:
-        """Settle a reservation: [[rule number, reserved, actual], …], None if it is not held.
+    def settle(self, reservation: bytes, usage: Usage | None, now: int) -> list[list[Wire]] | None:
+        """Settle a reservation: [[number, identity, reserved, actual], …], None if not held.
 
         Amounts are tokens for LLM buckets, micro-units for budgets.
         """
@@ -130,7 +130,7 @@ class Transactions:
 
     def _settle(
         self, held: "Held[Entry]", entry: "Entry", usage: Usage | None, now: int
-    ) -> list[int]:
+    ) -> list[Wire]:
         table, key, cost = entry
         reserved = cost[0] if isinstance(cost, list) else cost
         actual = _actual(table.settle, cost, usage, reserved)
@@ -138,7 +138,7 @@ class Transactions:
             state = table.states.get(key)
             new = table.limiter.settle(state, reserved, actual, held.charged_at, now)
             store(table, key, new, now)
-        return [table.number, reserved, actual]
+        return [table.number, table.identity, reserved, actual]
 
 
 def _actual(settle: object, cost: Wire, usage: Usage | None, reserved: int) -> int:

@@ -8,6 +8,7 @@ import time
 import click
 import uvloop
 
+from daemon.front.files import LookupFileError, country_lookup, tor_exits
 from daemon.settings import VARIABLES, Settings, SettingsError, load
 from daemon.supervisor.bundles import BundleError, Loaded, read_bundle
 from daemon.supervisor.process import Supervisor
@@ -27,7 +28,9 @@ def serve() -> None:
         settings = load(os.environ)
         start_logging(settings)
         loaded = _bundle(settings)
-    except SettingsError as error:
+        country_lookup(settings.geoip_file)
+        tor_exits(settings.tor_exits_file)
+    except (SettingsError, LookupFileError) as error:
         fail(str(error))
     except BundleError as error:
         for problem in error.problems:

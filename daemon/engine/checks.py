@@ -40,6 +40,7 @@ class Check:
     fixed_cost: int | None = None
     cost: Cost | None = None
     reserves: bool = False
+    dollars: bool = False
     status: int = 429
     on_error: Literal["allow", "reject", "local"] = "allow"
     limit: float = 0
@@ -70,3 +71,9 @@ class CompiledPolicy:
     fingerprint_keys: tuple[tuple[str, Extractor], ...] = ()
     breaker_key: Extractor | None = None
     breaker_cost: Cost | None = None
+
+    @property
+    def checks(self) -> tuple[Check, ...]:
+        """Every numbered limiter of the policy."""
+        safeguards = (self.loop, self.breaker, self.fallback)
+        return self.rules + tuple(check for check in safeguards if check is not None)

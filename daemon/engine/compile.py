@@ -104,6 +104,7 @@ class _Builder:
             fixed_cost=fixed,
             cost=None if isinstance(cost, int) else cost,
             reserves=kind == "token_bucket_llm" or bool(params.get("settle")),
+            dollars=params.get("settle") == "usd",
             status=rule.reject_status,
             on_error=rule.on_error,
             limit=limit,

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
+from msgspec.structs import replace
+
 from daemon.engine.checks import Check, CompiledPolicy
 from daemon.engine.compile import compile_bundle
 from daemon.engine.context import Context
@@ -18,6 +20,7 @@ from daemon.engine.identity import claims_reader
 from daemon.engine.jitter import jitter_identity, retry_after
 from daemon.engine.outcome import Outcome, fold
 from daemon.engine.routes import Routes
+from daemon.engine.settlement import reservation_text
 from daemon.engine.sources import Sources
 from protocol.bundle import MICRO, Bundle, Override
 from protocol.decision import Decision
@@ -59,6 +62,11 @@ class Engine:
         self.generation = generation
         plan = compile_bundle(bundle, CostCompiler(bundle, sources.prices))
         self.table: tuple[RuleSpec, ...] = plan.table
+        self.checks: dict[str, Check] = {
+            plan.table[check.number].identity: check
+            for policy in plan.policies + plan.shadowed
+            for check in policy.checks
+        }
         self._routes = Routes(plan.policies)
         self._shadow_routes = Routes(plan.shadowed)
         self._switches = tuple(
@@ -103,6 +111,8 @@ class Engine:
         undos = evaluation.undos(outcome.refused_at)
         if decision.action == "reject":
             decision = self._spread(decision, evaluation.context)
+        elif evaluation.reservation:
+            decision = replace(decision, reservation=_reservation(evaluation))
         return Finished(decision, undos, outcome)
 
     def _switched_off(self, context: Context) -> _Switch | None:
@@ -127,7 +137,7 @@ class Engine:
             jitter_identity(context.claims, context.address, context.request.path),
             key=self.sources.jitter_key,
         )
-        return _with(decision, retry_after=spread)
+        return replace(decision, retry_after=spread)
 
 
 _KILLED = Decision(
@@ -137,6 +147,12 @@ _KILLED = Decision(
     retry_after_base=_KILL_SWITCH_RETRY,
 )
 _INVALID_TOKEN = Decision(action="reject", status=401, reason="invalid_token")
+
+
+def _reservation(evaluation: Evaluation) -> str:
+    """Return the id to settle with, "" if nothing that can be settled was charged."""
+    places = evaluation.reserved_places()
+    return reservation_text(evaluation.reservation, places) if places else ""
 
 
 def active(override: Override | None, now: int) -> bool:
@@ -234,8 +250,3 @@ def _fingerprint(policy: CompiledPolicy, context: Context) -> bytes:
         digest.update(raw)
     digest.update(request.body)
     return digest.digest()
-
-
-def _with(decision: Decision, **changes: object) -> Decision:
-    values = {name: getattr(decision, name) for name in decision.__struct_fields__}
-    return Decision(**(values | changes))

@@ -104,6 +104,18 @@ class Evaluation:
         verdicts = self.replies.get(shard)
         return None if verdicts is None else verdicts[place]
 
+    def reserved_places(self) -> list[int]:
+        """Return the placement hashes of the counters that hold a part of the reservation."""
+        stops = self._shadow_stops(None)
+        places: dict[int, None] = {}
+        for index, check in enumerate(self.checks):
+            if not check.reserves or check.segment in stops or not granted(self.verdict(index)):
+                continue
+            if check.dollars and isinstance(self.costs[index], int):
+                continue  # the price of an unknown model is not reconciled
+            places[placement(self.keys[index])] = None
+        return list(places)
+
     def undos(self, refused_at: int | None) -> dict[int, list[Undo]]:
         """Return what must be taken back per shard, once the refusing operation is known.
 

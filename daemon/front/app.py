@@ -2,7 +2,9 @@
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from time import perf_counter, time_ns
+from typing import Any
 
 import orjson
 
@@ -10,8 +12,10 @@ from adapters import native
 from daemon.engine.engine import NO_BUNDLE, Engine, Finished
 from daemon.engine.evaluation import Evaluation
 from daemon.engine.jitter import bucket_label
+from daemon.engine.settlement import SettlementError, read_settlement
 from daemon.front.http1 import HttpConnection, Inbound
 from daemon.front.links import Link
+from daemon.front.settle import Settling
 from daemon.front.tally import Tally
 from protocol.decision import Decision
 
@@ -52,8 +56,11 @@ class App:
             self._decide(connection, inbound)
             return
         path = native.origin_form(target) if not target.startswith(b"/") else target
-        endpoint = self._local.get(path.partition(b"?")[0])
-        if endpoint is None:
+        path = path.partition(b"?")[0]
+        endpoint = self._local.get(path)
+        if path == _SETTLE:
+            self._settle(connection, inbound)
+        elif endpoint is None:
             answer(connection, 404, {"error": "not_found", "try": "/v1/decision"})
         elif inbound.method not in {"GET", "HEAD"}:
             answer(connection, 405, {"error": "method_not_allowed"}, "Allow: GET, HEAD\r\n")
@@ -79,6 +86,41 @@ class App:
             exchange.answer(begun)
         else:
             exchange.ask(engine, begun)
+
+    def _settle(self, connection: HttpConnection, inbound: Inbound) -> None:
+        if inbound.method != "POST":
+            answer(connection, 405, {"error": "method_not_allowed"}, "Allow: POST\r\n")
+            return
+        try:
+            settlement = read_settlement(inbound.body)
+        except SettlementError as error:
+            answer(connection, 400, {"error": "malformed_settlement", "message": str(error)})
+            return
+        Settling(partial(self._settled, connection)).ask(settlement, self.links)
+
+    def _settled(
+        self,
+        connection: HttpConnection,
+        found: bool,  # noqa: FBT001 - a callback
+        lost: bool,  # noqa: FBT001 - a callback
+        entries: list[list[Any]],
+    ) -> None:
+        checks = self.engine.checks if self.engine else {}
+        for _number, identity, reserved, actual in entries:
+            check = checks.get(identity)
+            if check is not None and check.kind == "token_bucket_llm":
+                labels = ("actual", check.policy_id, check.route)
+                self.tally.add("tokens_consumed_total", labels, actual)
+                unused = max(0, reserved - actual)
+                self.tally.add("token_reservation_unused_total", (check.route,), unused)
+        if found:
+            connection.respond(b"HTTP/1.1 204 No Content\r\n")
+        elif lost:
+            fields = "Retry-After: 1\r\n"
+            answer(connection, 503, {"error": "counter_unavailable"}, fields)
+        else:
+            message = "unknown, expired or already settled"
+            answer(connection, 409, {"error": "reservation_not_found", "message": message})
 
     def _livez(self, connection: HttpConnection, _inbound: Inbound) -> None:
         respond(connection, 200, "text/plain; charset=utf-8", b"ok")
@@ -108,6 +150,7 @@ class App:
         return self._loop.call_later(delay, call)
 
 
+_SETTLE = b"/v1/settle"
 _AFTER_PREFIX = {b"", b"/", b"?"}
 
 

@@ -18,6 +18,7 @@ from setproctitle import setproctitle
 from daemon.engine.client_address import TrustedProxies
 from daemon.engine.engine import Engine
 from daemon.engine.sources import Sources
+from daemon.front import files
 from daemon.front.app import App, now_us
 from daemon.front.links import Link
 from daemon.front.server import Server
@@ -113,16 +114,9 @@ class _Front:
         """Do what the supervisor says."""
         match message:
             case [control.CONFIGURE, {"jitter_key": bytes(jitter_key)}]:
-                self._sources = Sources(
-                    draw_id=lambda: secrets.token_bytes(16),
-                    shards=len(self._role.shard_paths),
-                    trusted=self._trusted,
-                    jitter_key=jitter_key,
-                    llm_format=self._settings.llm_format,
-                    prices=prices,
-                )
-            case [control.BUNDLE, int(generation), bytes(payload), str(loaded_at)]:
-                self._prepare(generation, payload, loaded_at)
+                self._jitter_key = jitter_key
+            case [control.BUNDLE, int(generation), bytes(text), str(loaded_at), dict(jwks)]:
+                self._prepare(generation, text, loaded_at, jwks)
             case [control.SWITCH, int(generation)]:
                 self._switch(generation)
             case [control.COLLECT, int(number)]:
@@ -134,20 +128,33 @@ class _Front:
             case [control.DRAIN]:
                 self._loop.create_task(self._drain())
 
-    def _prepare(self, generation: int, payload: bytes, loaded_at: str) -> None:
-        # The supervisor has validated these bytes at their load; expiry is not judged again.
-        report = load(payload, now=0.0)
+    def _prepare(
+        self, generation: int, text: bytes, loaded_at: str, jwks: dict[str, bytes]
+    ) -> None:
+        # The supervisor judged these bytes when they were loaded; expiry is not judged again.
+        report = load(text, now=0.0, signing_key=self._settings.signing_key)
         if report.bundle is None:
             raise RuntimeError(f"supervisor sent an invalid bundle: {report.errors}")
-        engine = Engine(report.bundle, self._sources, generation)
-        self._prepared[generation] = (engine, loaded_at)
+        sources = Sources(
+            draw_id=lambda: secrets.token_bytes(16),
+            shards=len(self._role.shard_paths),
+            trusted=self._trusted,
+            jitter_key=self._jitter_key,
+            jwks=jwks,
+            country=files.country_lookup(self._settings.geoip_file),
+            tor_exits=files.tor_exits(self._settings.tor_exits_file),
+            llm_format=self._settings.llm_format,
+            prices=prices,
+        )
+        self._prepared[generation] = (Engine(report.bundle, sources, generation), loaded_at)
         self._tell(control.PREPARED, generation)
 
     def _switch(self, generation: int) -> None:
         engine, loaded_at = self._prepared.pop(generation)
         first = self._app.engine is None
         self._app.engine, self._app.loaded_at = engine, loaded_at
-        self._prepared = {}
+        # What was prepared before this one and never switched to has been given up.
+        self._prepared = {n: each for n, each in self._prepared.items() if n > generation}
         if first:
             self._loop.create_task(self._open())
         self._tell(control.SWITCHED, generation)

@@ -47,6 +47,8 @@ class Child:
     ) -> None:
         self.name = name
         self.ready = False
+        self.prepared = 0
+        self.switched = 0
         self.snapshot: object = None
         self._module = module
         self._arguments = tuple(arguments)
@@ -95,6 +97,7 @@ class Child:
             born = loop.time()
             code = await self._run()
             self.ready = False
+            self.prepared = self.switched = 0
             self._ended(self, code)
             if not self._wanted:
                 break

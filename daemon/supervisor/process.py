@@ -9,22 +9,19 @@ import sys
 import time
 from collections.abc import Coroutine
 from contextlib import suppress
-from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from socket import socket
 from typing import Any
 
 from setproctitle import setproctitle
 
-from daemon.engine.compile import compile_bundle
-from daemon.engine.costs import CostCompiler
 from daemon.engine.engine import active
-from daemon.engine.sources import no_prices
 from daemon.settings import Settings
 from daemon.supervisor.bundles import Loaded
 from daemon.supervisor.children import Child
 from daemon.supervisor.listeners import ListenError, RuntimeFolder, bind
 from daemon.supervisor.metrics import Totals, render
+from daemon.supervisor.reload import Generation, Reloader
 from protocol import control
 
 log = logging.getLogger("fairvisor")
@@ -49,18 +46,22 @@ class Supervisor:
 
     def __init__(self, settings: Settings, loaded: Loaded) -> None:
         self._settings = settings
-        self._loaded = loaded
-        self._loaded_at = ""
-        self._generation = 0
         self._jitter_key = secrets.token_bytes(16)
         self._fronts: list[Child] = []
         self._shards: list[Child] = []
         self._retired = Totals()
         self._restarts: dict[str, int] = {}
-        self._answers: dict[tuple[str, int], asyncio.Event] = {}
         self._collections = 0
         self._waiters: dict[int, set[Child]] = {}
         self._stopping = False
+        self._reloader = Reloader(
+            settings.config_file or "",
+            loaded,
+            settings.signing_key,
+            self._shards,
+            self._fronts,
+            self._applied,
+        )
         self._stop = asyncio.Event()
         self._ready = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -76,13 +77,18 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self._reload)
         folder = RuntimeFolder()
         try:
             self._start_children(folder, listeners)
             self._task(self._announce(listeners))
-            collector = self._task(self._collect_regularly())
+            regular = (
+                self._task(self._collect_regularly()),
+                self._task(self._reloader.watch(self._settings.file_poll_interval)),
+            )
             await self._stop.wait()
-            collector.cancel()
+            for task in regular:
+                task.cancel()
             await self._drain()
         finally:
             for child in self._fronts + self._shards:
@@ -130,8 +136,6 @@ class Supervisor:
                     self._ended,
                 )
             )
-        self._generation = 1
-        self._loaded_at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         for child in self._shards + self._fronts:
             child.start()
 
@@ -142,14 +146,27 @@ class Supervisor:
         share = self._settings.counter_memory // self._settings.shards
         ttl = int(self._settings.reservation_ttl * 1_000_000)
         child.tell(control.CONFIGURE, {"memory": share, "reservation_ttl": ttl})
-        bundle = self._loaded.bundle
-        plan = compile_bundle(bundle, CostCompiler(bundle, no_prices))
-        child.tell(control.BUNDLE, self._generation, [spec.to_wire() for spec in plan.table])
+        self._reloader.equip_shard(child)
 
     def _front_started(self, child: Child) -> None:
         child.tell(control.CONFIGURE, {"jitter_key": self._jitter_key})
-        child.tell(control.BUNDLE, self._generation, self._loaded.text, self._loaded_at)
-        child.tell(control.SWITCH, self._generation)
+        self._reloader.equip_front(child)
+
+    def _applied(self, applied: Generation) -> None:
+        bundle = applied.loaded.bundle
+        log.info(
+            "bundle_applied: version %d with %d policies, %s",
+            bundle.version,
+            len(bundle.policies),
+            bundle.hash,
+        )
+
+    def _reload(self) -> None:
+        log.info("SIGHUP: reading %s again", self._settings.config_file)
+        self._task(self._reload_now())
+
+    async def _reload_now(self) -> None:
+        await self._reloader.reload(rollback=True)
 
     def _hear(self, child: Child, message: list[object]) -> None:
         match message:
@@ -157,6 +174,10 @@ class Supervisor:
                 child.ready = True
                 if all(front.ready for front in self._fronts):
                     self._ready.set()
+            case [control.PREPARED, int(number)]:
+                child.prepared = number
+            case [control.SWITCHED, int(number)]:
+                child.switched = number
             case [control.TALLY, int(number), snapshot]:
                 child.snapshot = snapshot
                 waiting = self._waiters.get(number)
@@ -182,7 +203,7 @@ class Supervisor:
         except TimeoutError:
             log.error("not every process is ready after %d s", START_SECONDS)  # noqa: TRY400
             return
-        bundle = self._loaded.bundle
+        bundle = self._reloader.active.loaded.bundle
         names = ", ".join(_listener_name(listener) for listener in listeners)
         log.info(
             "ready on %s: bundle version %d with %d policies, %d front(s), %d shard(s)",
@@ -229,7 +250,7 @@ class Supervisor:
                 totals.set("counters", figures["counters"], label)
                 totals.set("counters_evicted_total", figures["evicted"], label)
                 totals.set("reservations", figures["reservations"], label)
-        bundle = self._loaded.bundle
+        bundle = self._reloader.active.loaded.bundle
         now = time.time_ns() // 1000
         totals.set("build_info", 1, (package_version(),))
         totals.set("config_info", 1, (str(bundle.version), bundle.hash))

@@ -1,0 +1,111 @@
+"""`POST /v1/settle`: reservation ids and what a settlement says (behaviour §7.5, §11.1).
+
+A reservation's text is base64url of 16 random bytes and the placement hashes of the counters it was
+charged on, 4 bytes each: the random part cannot be guessed, the rest says which shards hold it, for
+any number of shards.
+"""
+
+import binascii
+from base64 import urlsafe_b64encode
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import orjson
+
+from daemon.engine.claims import base64url
+from daemon.llm.extraction import extract
+from daemon.llm.providers import Family
+from daemon.llm.usage import of_counts
+from protocol.usage import Usage
+
+ID_BYTES = 16
+_HASH_BYTES = 4
+_MAX_TEXT = 4096
+
+
+class SettlementError(ValueError):
+    """The request is not a settlement; the message says what is missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """A reservation, where its parts may be (placement hashes), and what was used."""
+
+    reservation: bytes
+    placements: tuple[int, ...]
+    usage: Usage
+
+
+def reservation_text(reservation: bytes, placements: Iterable[int]) -> str:
+    """Return the opaque id that a client settles with."""
+    places = b"".join(place.to_bytes(_HASH_BYTES, "big") for place in placements)
+    return urlsafe_b64encode(reservation + places).rstrip(b"=").decode()
+
+
+def read_settlement(body: bytes) -> Settlement:
+    """Return what a settlement request says.
+
+    Raises:
+        SettlementError: not JSON, no reservation, or no usage that can be read.
+    """
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise SettlementError(f"the body is not JSON: {error}") from None
+    if not isinstance(document, dict):
+        raise SettlementError("the body must be a JSON object")
+    reservation, placements = _identify(document.get("reservation"))
+    return Settlement(reservation, placements, _usage(document))
+
+
+def _identify(text: object) -> tuple[bytes, tuple[int, ...]]:
+    if not isinstance(text, str) or not text or len(text) > _MAX_TEXT:
+        raise SettlementError("'reservation' must be the text of X-Fairvisor-Reservation")
+    try:
+        raw = base64url(text.encode())
+    except (binascii.Error, ValueError):
+        raw = b""
+    places = raw[ID_BYTES:]
+    if len(raw) < ID_BYTES or len(places) % _HASH_BYTES:
+        # Well-formed, but nobody's: the same answer as for an id that has expired.
+        return b"", ()
+    starts = range(0, len(places), _HASH_BYTES)
+    return raw[:ID_BYTES], tuple(
+        int.from_bytes(places[at : at + _HASH_BYTES], "big") for at in starts
+    )
+
+
+def _usage(document: dict[str, object]) -> Usage:
+    usage = document.get("usage")
+    if isinstance(usage, dict):
+        found = of_counts(
+            usage.get("prompt_tokens"), usage.get("completion_tokens"), usage.get("total_tokens")
+        )
+        if found is None:
+            raise SettlementError(
+                "'usage' needs prompt_tokens and completion_tokens, or total_tokens, >= 0"
+            )
+        return found
+    if "total_tokens" in document:
+        found = of_counts(total=document["total_tokens"])
+        if found is None:
+            raise SettlementError("'total_tokens' must be a number >= 0")
+        return found
+    response = document.get("response_body")
+    if response is None:
+        raise SettlementError("one of 'usage', 'total_tokens' or 'response_body' is needed")
+    raw = response.encode() if isinstance(response, str) else orjson.dumps(response)
+    extracted = extract(_family(response), raw)
+    if not isinstance(extracted, Usage):
+        raise SettlementError(f"'response_body': {extracted}")
+    return extracted
+
+
+def _family(response: object) -> Family:
+    """Tell the wire format by the fields that only one of them has."""
+    element = response[-1] if isinstance(response, list) and response else response
+    if not isinstance(element, dict):
+        return "openai"
+    if "usageMetadata" in element:
+        return "gemini"
+    return "anthropic" if element.get("type") == "message" else "openai"

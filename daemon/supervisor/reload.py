@@ -1,0 +1,187 @@
+"""From one bundle to the next, all processes together (behaviour §2.7).
+
+Rules
+- A bundle becomes a numbered generation. Shards take its rule table first and keep the one before;
+  then every front compiles it; only when all have done so are the fronts told to switch. An
+  operation carries its generation, so no request is decided half by one and half by another.
+- Whatever goes wrong before the switch changes nothing: the last good bundle keeps serving.
+- A process that is restarted in between gets both, the active bundle and the one being prepared.
+- A front that cannot follow is replaced: the new one starts on the new bundle.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import count
+
+from daemon.engine.compile import compile_bundle
+from daemon.engine.costs import CostCompiler
+from daemon.engine.sources import no_prices
+from daemon.supervisor.bundles import BundleError, Loaded, read_bundle, signature
+from daemon.supervisor.children import Child
+from protocol import control
+
+log = logging.getLogger("fairvisor")
+
+PREPARE_SECONDS = 15.0
+SWITCH_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """A bundle with its number and the time it was loaded."""
+
+    number: int
+    loaded: Loaded
+    loaded_at: str
+
+
+def generation(number: int, loaded: Loaded) -> Generation:
+    """Return a bundle as a generation loaded now."""
+    return Generation(number, loaded, datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
+
+
+def acceptable(active: int, offered: int, *, rollback: bool) -> bool:
+    """Return whether a version may replace the active one; `rollback` is a SIGHUP's right."""
+    return rollback or offered > active
+
+
+class Reloader:
+    """Holds the active generation and leads the processes to the next."""
+
+    def __init__(  # noqa: PLR0913 - what it reads, whom it leads, whom it tells
+        self,
+        path: str,
+        loaded: Loaded,
+        signing_key: bytes | None,
+        shards: Sequence[Child],
+        fronts: Sequence[Child],
+        applied: Callable[[Generation], None],
+    ) -> None:
+        self.active = generation(1, loaded)
+        self._coming: Generation | None = None
+        self._numbers = count(2)
+        self._path = path
+        self._signing_key = signing_key
+        self._shards = shards
+        self._fronts = fronts
+        self._applied = applied
+        self._seen = signature(path, loaded)
+        self._complained = ""
+        self._busy = asyncio.Lock()
+
+    def equip_shard(self, child: Child) -> None:
+        """Give a started shard the rule tables it needs."""
+        for each in (self.active, self._coming):
+            if each is not None:
+                child.tell(control.BUNDLE, each.number, rule_table(each.loaded))
+
+    def equip_front(self, child: Child) -> None:
+        """Give a started front the bundle to serve, and the one to come."""
+        _offer(child, self.active)
+        child.tell(control.SWITCH, self.active.number)
+        if self._coming is not None:
+            _offer(child, self._coming)
+
+    async def watch(self, interval: float) -> None:
+        """Look at the file again and again; apply what is newer."""
+        while True:
+            await asyncio.sleep(interval)
+            seen = signature(self._path, self.active.loaded)
+            if seen != self._seen:
+                self._seen = seen
+                await self.reload(rollback=False)
+
+    async def reload(self, *, rollback: bool) -> bool:
+        """Read the file and apply it if it may be; return whether it is now the active bundle."""
+        async with self._busy:
+            try:
+                loaded = read_bundle(self._path, now=time.time(), signing_key=self._signing_key)
+            except BundleError as error:
+                for problem in error.problems:
+                    place = f"{error.path}: {problem.path}"
+                    log.error("bundle_rejected: %s: %s", place, problem.message)  # noqa: TRY400
+                log.error("version %d keeps serving", self._version)  # noqa: TRY400
+                return False
+            if not self._wanted(loaded, rollback=rollback):
+                return False
+            for warning in loaded.warnings:
+                log.warning("%s: %s: %s", self._path, warning.path, warning.message)
+            # A number is never used twice: a late answer must not count for the next bundle.
+            return await self._apply(generation(next(self._numbers), loaded))
+
+    @property
+    def _version(self) -> int:
+        return self.active.loaded.bundle.version
+
+    def _wanted(self, loaded: Loaded, *, rollback: bool) -> bool:
+        same = loaded.bundle.hash == self.active.loaded.bundle.hash
+        if same:
+            return loaded.jwks != self.active.loaded.jwks
+        if acceptable(self._version, loaded.bundle.version, rollback=rollback):
+            return True
+        if self._complained != loaded.bundle.hash:
+            self._complained = loaded.bundle.hash
+            log.error(
+                "version_not_monotonic: %s has version %d and version %d is active; raise"
+                " bundle_version, or send SIGHUP to take it all the same",
+                self._path,
+                loaded.bundle.version,
+                self._version,
+            )
+        return False
+
+    async def _apply(self, coming: Generation) -> bool:
+        self._coming = coming
+        table = rule_table(coming.loaded)
+        for shard in self._shards:
+            shard.tell(control.BUNDLE, coming.number, table)
+        if not await _all(self._shards, lambda child: child.prepared >= coming.number):
+            return self._give_up("a shard does not answer")
+        for front in self._fronts:
+            _offer(front, coming)
+        if not await _all(self._fronts, lambda child: child.prepared >= coming.number):
+            return self._give_up("a front does not answer")
+        self.active, self._coming = coming, None
+        for front in self._fronts:
+            front.tell(control.SWITCH, coming.number)
+        await _all(self._fronts, lambda child: child.switched >= coming.number, SWITCH_SECONDS)
+        for front in self._fronts:
+            if front.switched < coming.number:
+                log.error("%s did not switch in time; replacing it", front.name)
+                front.kill()
+        self._complained = ""
+        self._applied(coming)
+        return True
+
+    def _give_up(self, reason: str) -> bool:
+        self._coming = None
+        log.error("bundle_rejected: %s; version %d keeps serving", reason, self._version)
+        return False
+
+
+def rule_table(loaded: Loaded) -> list[list[object]]:
+    """Return a bundle's rule table for the wire."""
+    plan = compile_bundle(loaded.bundle, CostCompiler(loaded.bundle, no_prices))
+    return [spec.to_wire() for spec in plan.table]
+
+
+def _offer(front: Child, offered: Generation) -> None:
+    loaded = offered.loaded
+    front.tell(control.BUNDLE, offered.number, loaded.text, offered.loaded_at, loaded.jwks)
+
+
+async def _all(
+    children: Sequence[Child], done: Callable[[Child], bool], seconds: float = PREPARE_SECONDS
+) -> bool:
+    """Wait until every child is done; False if that takes too long."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + seconds
+    while not all(done(child) for child in children):
+        if loop.time() >= deadline:
+            return False
+        await asyncio.sleep(0.005)
+    return True
