@@ -7,8 +7,9 @@ Rules
 - An operation that left a state as it was (a refusal) calls `touch(key)`, so that a counter that
   keeps refusing does not pass for unused; not where the state was None. Nothing else is done for
   recency on the hot path.
-- Tables of several generations share the states of equal rules: equal identity, kind and
-  parameters (§2.7). An identity that comes back with other parameters starts fresh.
+- Tables of several generations share the states of equal identities, whatever became of the limits
+  (§2.7): an identity names all that gives a state its meaning. Each table charges by its own
+  parameters; what comes later (undo, settlement, sweep) goes by the newest.
 
 Theory of operation. Python dicts can be neither walked in small steps while they change nor told
 apart by age, so every counter also stands once in a *ring*: parallel arrays over all rules, in no
@@ -48,17 +49,21 @@ _VISITS_PER_NEW = 16
 
 
 class _Counters:
-    """The states of one rule, shared by its tables of all generations."""
+    """The states of one rule, shared by its tables of all generations; `limiter` is the newest."""
 
     __slots__ = ("dead", "idle_at", "limiter", "spec", "states", "touched")
 
     def __init__(self, spec: RuleSpec) -> None:
-        self.spec = spec
-        self.limiter = build(spec)
-        self.idle_at = self.limiter.idle_at
+        self.adopt(spec)
         self.states: dict[Key, Any] = {}
         self.touched: set[Key] = set()
         self.dead = False
+
+    def adopt(self, spec: RuleSpec) -> None:
+        """Go on with the parameters of a newer generation."""
+        self.limiter: AnyLimiter = build(spec)
+        self.spec = spec
+        self.idle_at = self.limiter.idle_at
 
 
 class CounterTable:
@@ -74,7 +79,6 @@ class CounterTable:
         "charge",
         "identity",
         "kind",
-        "limiter",
         "number",
         "segment",
         "settle",
@@ -94,10 +98,14 @@ class CounterTable:
         self.segment = spec.segment
         self.shadow = spec.shadow
         self.settle = "llm" if spec.kind == "token_bucket_llm" else spec.params.get("settle") or ""
-        self.limiter: AnyLimiter = counters.limiter
         self.charge = counters.limiter.charge
         self.states = counters.states
         self.touch = counters.touched.add
+
+    @property
+    def limiter(self) -> AnyLimiter:
+        """The rule's newest limiter: older tables outlive their parameters in reservations."""
+        return self._counters.limiter
 
     def add(self, key: Key, state: object, now: int) -> None:
         """Store the state of a counter that was None when it was read."""
@@ -170,11 +178,11 @@ class CounterStore:
 
     def _shared(self, spec: RuleSpec) -> _Counters:
         counters = self._counters.get(spec.identity)
-        if counters is None:
-            pass
-        elif (counters.spec.kind, counters.spec.params) == (spec.kind, spec.params):
+        if counters is not None and counters.spec.kind == spec.kind:
+            if counters.spec.params != spec.params:
+                counters.adopt(spec)
             return counters
-        else:
+        if counters is not None:
             counters.dead = True
         self._counters[spec.identity] = counters = _Counters(spec)
         return counters

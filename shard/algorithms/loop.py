@@ -67,6 +67,8 @@ class LoopLimiter:
                 gone += 1
             hits = (*hits[gone:], now)
             return hits if len(hits) <= _SHORT else deque(hits, maxlen=self.kept)
+        if hits.maxlen != self.kept:  # the threshold was changed by a reload
+            hits = deque(hits, maxlen=self.kept)
         while hits and hits[0] <= past:
             hits.popleft()
         hits.append(now)

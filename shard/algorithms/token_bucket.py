@@ -54,8 +54,8 @@ class TokenBucketLimiter:
         level, last = state
         if now > last:
             level += (now - last) * self.gain
-            if level > self.full:  # noqa: PLR1730 - min() costs 50 ns more of 130
-                level = self.full
+        if level > self.full:  # noqa: PLR1730 - min() costs 50 ns more of 130
+            level = self.full  # also where a reload has lowered the burst at this very instant
         left = level - cost * self.scale
         if left >= 0:
             return (left, now), left // self.token

@@ -81,10 +81,10 @@ class LlmLimiter:
         level, last, used = state
         if now > last:
             level += (now - last) * self.gain
-            if level > self.full:  # noqa: PLR1730 - min() costs 50 ns more
-                level = self.full
             if used and now // DAY_US != last // DAY_US:
                 used = 0
+        if level > self.full:  # noqa: PLR1730 - min() costs 50 ns more
+            level = self.full  # also where a reload has lowered the burst at this very instant
         return level, used
 
     def undo(self, state: State | None, cost: int, charged_at: int, now: int) -> State | None:
