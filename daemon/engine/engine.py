@@ -5,9 +5,10 @@ the replies into the decision and what must be taken back.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import blake2b
 
+import msgspec
 from msgspec.structs import replace
 
 from daemon.engine.checks import Check, CompiledPolicy
@@ -44,12 +45,11 @@ class _Switch:
     expires_at: float
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
+class Finished(msgspec.Struct, frozen=True):
     """A decision, what to take back per shard, and what metrics and records want to know."""
 
     decision: Decision
-    undos: dict[int, list[Undo]] = field(default_factory=dict)
+    undos: dict[int, list[Undo]] = {}
     outcome: Outcome | None = None
 
 

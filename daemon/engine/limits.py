@@ -1,7 +1,8 @@
 """One limiter's figures: what RateLimit fields say of it (behaviour §8.2) and its budget stage."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+import msgspec
 
 from daemon.engine.checks import Check
 from protocol.amounts import as_number
@@ -12,8 +13,7 @@ _DAY = 86_400
 _DAY_US = _DAY * MICRO
 
 
-@dataclass(frozen=True, slots=True)
-class Gauge:
+class Gauge(msgspec.Struct, frozen=True, gc=False):
     """A limiter's remaining and limit; `to_end(now)` gives (window, reset) where time decides."""
 
     remaining: float

@@ -3,8 +3,9 @@
 `REASONS` is §23 as a table: what a refusal by each kind of limiter is called.
 """
 
-from dataclasses import dataclass, field
 from math import ceil
+
+import msgspec
 
 from daemon.engine.checks import Check
 from daemon.engine.evaluation import Evaluation, granted
@@ -26,8 +27,7 @@ REASONS = {
 }
 
 
-@dataclass(slots=True)
-class Outcome:
+class Outcome(msgspec.Struct):
     """The fold's state; `refused_at` is the index of the enforcing refusal."""
 
     refused_at: int | None = None
@@ -37,8 +37,8 @@ class Outcome:
     warning: tuple[Check, str, int] | None = None
     shadowed: tuple[Check, str, int] | None = None
     spend_rate: float | None = None
-    degraded: list[tuple[str, str]] = field(default_factory=list)
-    tripped: list[Check] = field(default_factory=list)
+    degraded: list[tuple[str, str]] = []
+    tripped: list[Check] = []
     llm: tuple[int | None, int | None, int | None] | None = None
     prompt: int | None = None
 
