@@ -1,6 +1,7 @@
 """A front process: wires listeners, links and engine together and obeys the supervisor."""
 
 import asyncio
+import gc
 import logging
 import os
 import secrets
@@ -155,6 +156,7 @@ class _Front:
         self._app.engine, self._app.loaded_at = engine, loaded_at
         # What was prepared before this one and never switched to has been given up.
         self._prepared = {n: each for n, each in self._prepared.items() if n > generation}
+        _settle_garbage()
         if first:
             self._loop.create_task(self._open())
         self._tell(control.SWITCHED, generation)
@@ -175,6 +177,17 @@ class _Front:
     def orphaned(self) -> None:
         """End at once: without a supervisor nobody would restart or stop this process."""
         self._stopped.set()
+
+
+def _settle_garbage() -> None:
+    """Keep what lives as long as the bundle out of the collector's rounds.
+
+    A request leaves no circles behind, a connection one; walking the compiled bundle for them every
+    few hundred requests cost 9 % of a front's time.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
 
 
 class _Control(asyncio.Protocol):
