@@ -3,13 +3,16 @@
 Supervisor to either
     [CONFIGURE, settings]                      once, before anything else
 Supervisor to front
-    [BUNDLE, generation, text, loaded_at, jwks documents by name]   compile it and answer PREPARED; do not use it yet
+    [BUNDLE, generation, text, loaded_at, jwks]
+                                               compile it and answer PREPARED; do not use it yet;
+                                               `jwks` are documents by file name
     [SWITCH, generation]                       use it from now on and answer SWITCHED
     [COLLECT, number]                          answer [TALLY, number, snapshot]
     [METRICS, number, text]                    the answer to SCRAPE
     [DRAIN]                                    finish what is under way, then exit
 Supervisor to shard
-    [BUNDLE, generation, table]                install a rule table and answer PREPARED
+    [BUNDLE, generation, table, active]        install a rule table beside the active generation's
+                                               and answer PREPARED
     [COLLECT, number]                          as above
     [DRAIN]                                    exit
 Child to supervisor

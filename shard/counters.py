@@ -35,9 +35,6 @@ from typing import Any
 from protocol.operations import Key, Kind, RuleSpec
 from shard.algorithms.registry import AnyLimiter, build
 
-GENERATIONS = 2
-"""Rule tables kept: fronts switch one after the other (§2.7)."""
-
 _ENTRY_BYTES = 130
 """A dict slot, a ring entry, a tuple's head and the allocator's rounding (fitted)."""
 _PART_BYTES = 40
@@ -157,19 +154,25 @@ class CounterStore:
         """Return how many counters are held."""
         return len(self._keys)
 
-    def install(self, generation: int, specs: Sequence[RuleSpec]) -> list[CounterTable]:
+    def install(
+        self, generation: int, specs: Sequence[RuleSpec], keep: int | None = None
+    ) -> list[CounterTable]:
         """Return the tables of a generation, one per rule in order, on the states they share.
 
-        The previous generation stays; counters that neither of the two needs die, step by step.
+        Generation `keep` stays, by default the newest; counters that neither of the two needs die,
+        step by step.
         """
-        previous = sorted(self._generations)[1 - GENERATIONS :]
+        newest = max(self._generations, default=generation)
+        kept = newest if keep is None else keep
         tables = [
             CounterTable(self, self._shared(spec), number, spec)
             for number, spec in enumerate(specs)
         ]
-        self._generations = {number: self._generations[number] for number in previous}
-        self._generations[generation] = tables
-        needed = {id(table.states) for held in self._generations.values() for table in held}
+        held = self._generations.get(kept)
+        self._generations = (
+            {generation: tables} if held is None else {kept: held, generation: tables}
+        )
+        needed = {id(table.states) for each in self._generations.values() for table in each}
         for identity, counters in list(self._counters.items()):
             if id(counters.states) not in needed:
                 counters.dead = True

@@ -151,8 +151,10 @@ class ShardServer:
         match message:
             case [control.CONFIGURE, {"memory": int(memory), "reservation_ttl": int(ttl)}]:
                 self._service = ShardService(memory, ttl)
-            case [control.BUNDLE, int(generation), list(table)] if self._service is not None:
-                self._service.install(generation, [RuleSpec(*row) for row in table])
+            case [control.BUNDLE, int(generation), list(table), int(active)] if (
+                self._service is not None
+            ):
+                self._service.install(generation, [RuleSpec(*row) for row in table], active)
                 if len(self._links) == 0:
                     self._open()
                 self._tell(control.PREPARED, generation)

@@ -31,11 +31,12 @@ class ShardService:
         self._generations: dict[int, list[CounterTable]] = {}
         self._latest = 0
 
-    def install(self, generation: int, specs: list[RuleSpec]) -> None:
-        """Take a rule table; the one before it stays usable until the next."""
-        tables = self.store.install(generation, specs)
-        newest = sorted(self._generations)[-1:]
-        self._generations = {number: self._generations[number] for number in newest}
+    def install(self, generation: int, specs: list[RuleSpec], keep: int | None = None) -> None:
+        """Take a rule table; generation `keep`, by default the newest, stays usable beside it."""
+        kept = max(self._generations, default=generation) if keep is None else keep
+        tables = self.store.install(generation, specs, kept)
+        held = self._generations.get(kept)
+        self._generations = {} if held is None else {kept: held}
         self._generations[generation] = tables
 
     def answer(self, message: list[object]) -> list[object] | None:

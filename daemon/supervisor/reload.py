@@ -77,7 +77,8 @@ class Reloader:
         """Give a started shard the rule tables it needs."""
         for each in (self.active, self._coming):
             if each is not None:
-                child.tell(control.BUNDLE, each.number, rule_table(each.loaded))
+                table = rule_table(each.loaded)
+                child.tell(control.BUNDLE, each.number, table, self.active.number)
 
     def equip_front(self, child: Child) -> None:
         """Give a started front the bundle to serve, and the one to come."""
@@ -138,7 +139,7 @@ class Reloader:
         self._coming = coming
         table = rule_table(coming.loaded)
         for shard in self._shards:
-            shard.tell(control.BUNDLE, coming.number, table)
+            shard.tell(control.BUNDLE, coming.number, table, self.active.number)
         if not await _all(self._shards, lambda child: child.prepared >= coming.number):
             return self._give_up("a shard does not answer")
         for front in self._fronts:
