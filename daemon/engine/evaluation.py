@@ -9,6 +9,9 @@ Theory
 - The front then looks at all verdicts in order, as the sequential machine would, and takes back
   what a shard could not know: a charge on one shard when another refused, and everything that an
   operation did which would never have been reached (it is sent back with its verdict).
+- An owner that does not answer in time has no verdict. The fold over the verdicts says what that
+  means (`on_error`), and notes where shadow policies stop. A late reply changes no decision; what
+  its shard charged is taken back as the decision demands.
 - `refuse` operations mark a refusal that is known beforehand, so shards take back by themselves.
 """
 
@@ -40,6 +43,7 @@ class Evaluation:
         "replies",
         "reservation",
         "shards",
+        "stops",
         "waiting",
     )
 
@@ -57,6 +61,7 @@ class Evaluation:
         self.reservation: bytes = b""
         self.replies: dict[int, Sequence[Verdict | None]] = {}
         self.charged_at: dict[int, int] = {}
+        self.stops: dict[int, int] = {}
         self.waiting = 0
 
     def add(self, check: Check, key: Key, cost: object, placed: Key | None = None) -> None:
@@ -105,8 +110,8 @@ class Evaluation:
         return None if verdicts is None else verdicts[place]
 
     def reserved_places(self) -> list[int]:
-        """Return the placement hashes of the counters that hold a part of the reservation."""
-        stops = self._shadow_stops(None)
+        """Return the placement hashes of an admitted request's reserving counters."""
+        stops = self.stops
         places: dict[int, None] = {}
         for index, check in enumerate(self.checks):
             if not check.reserves or check.segment in stops or not granted(self.verdict(index)):
@@ -119,30 +124,32 @@ class Evaluation:
     def undos(self, refused_at: int | None) -> dict[int, list[Undo]]:
         """Return what must be taken back per shard, once the refusing operation is known.
 
-        `refused_at` is the index of the enforcing refusal, None if the request is admitted.
+        `refused_at` is the index of the enforcing refusal, None if the request is admitted; `stops`
+        holds the index at which each refusing shadow segment stopped. Both are what the decision
+        said, also when a reply comes too late to have been part of it.
         """
-        if len(self.replies) <= 1 and not self._degraded(refused_at):
+        if self._left_clean(refused_at):
             return {}
         undos: dict[int, list[Undo]] = {}
-        stops = self._shadow_stops(refused_at)
+        stops = self.stops
         rolled = {shard: self._rolled_back(shard) for shard in self.replies}
         for index, check in enumerate(self.checks):
             shard, place = self.places[index]
             verdicts = self.replies.get(shard)
-            if verdicts is None or verdicts[place] is None:
+            verdict = None if verdicts is None else verdicts[place]
+            if verdict is None:
                 continue
-            verdict = verdicts[place]
             everything, segments = rolled[shard]
-            rolled_back = everything or check.segment in segments
-            counted = check.kind == "loop" or (granted(verdict) and not rolled_back)
+            put_back = everything or check.segment in segments
+            charged = granted(verdict) and not put_back
             stop = stops.get(check.segment)
-            reached = (refused_at is None or index <= refused_at) and (
-                stop is None or index <= stop
-            )
-            if not reached and (counted or not granted(verdict)):
-                how = verdict
-            elif reached and counted and (refused_at is not None or stop is not None):
+            if (refused_at is None or index <= refused_at) and (stop is None or index <= stop):
+                refused = refused_at is not None or stop is not None
+                if not refused or not charged or check.kind == "loop":
+                    continue
                 how = None
+            elif charged or check.kind == "loop" or not granted(verdict):
+                how = verdict
             else:
                 continue
             undo = [check.number, self.keys[index], _amount(self.costs[index])]
@@ -150,20 +157,15 @@ class Evaluation:
             undos.setdefault(shard, []).append(undo)
         return undos
 
-    def _degraded(self, refused_at: int | None) -> bool:
-        return refused_at is not None and len(self.replies) < len(self.parts)
-
-    def _shadow_stops(self, refused_at: int | None) -> dict[int, int]:
-        """Return the first refusal of each shadow segment that is reached."""
-        stops: dict[int, int] = {}
-        for index, check in enumerate(self.checks):
-            if refused_at is not None and index >= refused_at:
-                break
-            if check.shadow and check.segment not in stops:
-                verdict = self.verdict(index)
-                if verdict is not None and not granted(verdict):
-                    stops[check.segment] = index
-        return stops
+    def _left_clean(self, refused_at: int | None) -> bool:
+        """Return whether no shard holds anything that must go: the two common cases, told fast."""
+        if self.stops:
+            return False
+        if refused_at is None:
+            return True
+        # The only shard there is refused by itself. One that was refused without, being late, did
+        # not: it grants what the decision has refused.
+        return len(self.parts) <= 1 and not granted(self.verdict(refused_at))
 
     def _rolled_back(self, shard: int) -> tuple[bool, set[int]]:
         """Return what a shard took back by itself: everything, and which shadow segments."""

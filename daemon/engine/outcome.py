@@ -44,7 +44,10 @@ class Outcome(msgspec.Struct):
 
 
 def fold(evaluation: Evaluation) -> tuple[Outcome, Decision]:
-    """Return what happened and the decision (Retry-After not yet jittered)."""
+    """Return what happened and the decision (Retry-After not yet jittered).
+
+    Notes on the evaluation where shadow policies stopped.
+    """
     outcome = Outcome()
     skipped = -1
     for index, check in enumerate(evaluation.checks):
@@ -68,6 +71,7 @@ def fold(evaluation: Evaluation) -> tuple[Outcome, Decision]:
             _note_breaker(outcome, check, verdict)
         if check.shadow:
             skipped = check.segment
+            evaluation.stops[skipped] = index
             if outcome.shadowed is None:
                 outcome.shadowed = (check, reason, retry)
             continue
