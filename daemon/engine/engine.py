@@ -244,6 +244,7 @@ def _fingerprint(policy: CompiledPolicy, context: Context) -> bytes:
         value = extract(context)
         if value is not None:
             parts += (key, value)
+    digest.update(b"%d;" % len(parts))  # or a body could pass for a descriptor
     for part in parts:
         raw = part.encode("utf-8", "surrogatepass")
         digest.update(b"%d:" % len(raw))
