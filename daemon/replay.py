@@ -50,7 +50,7 @@ class Replay:
         self._sources = sources
         self._shards = [ShardService(_MEMORY, reservation_ttl) for _ in range(sources.shards)]
         self.engine: Engine | None = None
-        self._reservations: dict[int, Evaluation] = {}
+        self._reservations: dict[int, tuple[Engine, Evaluation]] = {}
         self._numbers = count()
         if bundle is not None:
             self.load(bundle)
@@ -80,14 +80,14 @@ class Replay:
         for shard, undos in finished.undos.items():
             self._ask(shard, [UNDO, engine.generation, now, undos])
         if begun.reservation and finished.decision.action != "reject":
-            self._reservations[number] = begun
+            self._reservations[number] = (engine, begun)
         return number, finished
 
     def settle(self, number: int, usage: Usage | None, now: int) -> Settled:
         """Settle what request `number` reserved; a second time changes nothing."""
-        evaluation = self._reservations.get(number)
-        if evaluation is None or self.engine is None:
+        if number not in self._reservations:
             return Settled(settled=False)
+        engine, evaluation = self._reservations[number]
         wire = None if usage is None else usage.to_wire()
         entries: list[list[Any]] = []
         found = False
@@ -98,7 +98,7 @@ class Replay:
                 entries += replies[0]
         if not found:
             return Settled(settled=False)
-        return settled(sorted(entries), self.engine.table)
+        return settled(sorted(entries), engine.table)
 
     def reset_breakers(self) -> None:
         """Close every circuit breaker by hand (§17)."""
