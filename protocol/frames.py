@@ -26,7 +26,10 @@ MAX_FRAME = 64 << 20
 """Bytes; a longer frame cannot be ours and ends the link."""
 
 _LENGTH = struct.Struct("<I")
+_UNICODE = "surrogatepass"
+_SMALLEST, _LARGEST = -(2**63), 2**64 - 1
 _packer = msgpack.Packer(use_bin_type=True, autoreset=True)
+_patient = msgpack.Packer(use_bin_type=True, autoreset=True, unicode_errors=_UNICODE)
 
 
 class FrameError(ValueError):
@@ -34,8 +37,16 @@ class FrameError(ValueError):
 
 
 def pack(message: object) -> bytes:
-    """Return `message` as one frame."""
-    body: bytes = _packer.pack(message)
+    """Return `message` as one frame.
+
+    Integers beyond 64 bits become the nearest that fit: nothing can hold such a cost, and nobody
+    lives to see such a retry. Lone surrogates, which JSON may bring, stay what they are.
+    """
+    body: bytes
+    try:
+        body = _packer.pack(message)
+    except (OverflowError, UnicodeEncodeError):
+        body = _patient.pack(_fitted(message))
     return _LENGTH.pack(len(body)) + body
 
 
@@ -71,10 +82,21 @@ class FrameReader:
         return messages
 
 
+def _fitted(value: object) -> object:
+    """Return `value` with every integer cut to what msgpack can carry."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return min(max(value, _SMALLEST), _LARGEST)
+    if isinstance(value, list | tuple):
+        return [_fitted(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _fitted(item) for key, item in value.items()}
+    return value
+
+
 def _decode(body: bytes) -> list[object]:
     try:
-        message = msgpack.unpackb(body, raw=False, strict_map_key=False)
-    except (ValueError, msgpack.exceptions.UnpackException) as error:
+        message = msgpack.unpackb(body, raw=False, strict_map_key=False, unicode_errors=_UNICODE)
+    except (ValueError, TypeError, msgpack.exceptions.UnpackException) as error:
         raise FrameError(f"frame is not msgpack: {error}") from None
     if not isinstance(message, list) or not message:
         raise FrameError("frame is not a non-empty array")

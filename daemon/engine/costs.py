@@ -11,7 +11,7 @@ from daemon.engine.checks import Cost
 from daemon.engine.context import Context
 from daemon.llm.builtin_prices import BuiltinPrices
 from daemon.llm.prices import PriceTable
-from protocol.amounts import positive_micro
+from protocol.amounts import MAX_COST, positive_micro
 from protocol.bundle import MICRO, Bundle, CostBudget, CostSource, LlmBudget, Rule
 from protocol.pricing import estimate_cost
 
@@ -33,7 +33,7 @@ class CostCompiler:
         if isinstance(config, LlmBudget):
             return lambda context: llm_cost(config, context)
         if config.cost.kind == "llm:tokens" and isinstance(config, CostBudget):
-            return lambda context: sum(_tokens(config, context)) * MICRO
+            return lambda context: min(sum(_tokens(config, context)) * MICRO, MAX_COST)
         if config.cost.kind == "llm:usd" and isinstance(config, CostBudget):
             return self._dollars(rule, config)
         return _plain(config.cost)
@@ -42,7 +42,7 @@ class CostCompiler:
         """Return the breaker's cost of a policy whose first rule this is: micro-units (§5.8)."""
         config = rule.algorithm
         if isinstance(config, LlmBudget):
-            return lambda context: sum(_tokens(config, context)) * MICRO
+            return lambda context: min(sum(_tokens(config, context)) * MICRO, MAX_COST)
         cost = self.of(rule)
         if isinstance(cost, int):
             return lambda _context: cost
@@ -66,7 +66,8 @@ class CostCompiler:
             rates = prices.rates(llm.model, context.provider)
             if rates is None:
                 return UNKNOWN_MODEL if refuse else default
-            return [estimate_cost(rates, *_tokens(config, context)), rates.to_wire()]
+            price = estimate_cost(rates, *_tokens(config, context))
+            return [min(price, MAX_COST), rates.to_wire()]
 
         return dollars
 
