@@ -4,6 +4,10 @@ Time comes with every frame, stamped by the front that sent it. Fronts are a few
 milliseconds apart, so a stamp that lies a little behind the newest one is lifted to it: refilling
 the same interval twice would admit too much. A stamp that lies far behind means that the host's
 clock was set back; it is followed.
+
+A shard that starts with nothing (a lost process without a store) is not told of that by the fronts:
+what they ask it to undo may have been charged to its predecessor. Such undos are passed over, or
+they would give back what was never taken. So are those of a generation that is forgotten.
 """
 
 from collections.abc import Mapping
@@ -18,13 +22,21 @@ from shard.transaction import Entry, Transactions
 MAX_SKEW = 2_000_000
 """Microseconds that stamps of two fronts may differ without meaning a clock that was set."""
 
+_MALFORMED = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError)
+"""What a frame of the wrong shape runs into; checking every operation would cost a tenth."""
+_CHARGED_AT = 3
+
 
 class ShardService:
-    """One shard's counters and reservations, and the frames that move them."""
+    """One shard's counters and reservations, and the frames that move them.
 
-    __slots__ = ("_generations", "_latest", "_transactions", "reservations", "store")
+    `recovered` says that the counters are those of an earlier life, restored from a store.
+    """
 
-    def __init__(self, max_bytes: int, reservation_ttl: int) -> None:
+    __slots__ = ("_born", "_generations", "_latest", "_transactions", "reservations", "store")
+
+    def __init__(self, max_bytes: int, reservation_ttl: int, *, recovered: bool = False) -> None:
+        self._born = 0 if recovered else -1
         self.store = CounterStore(max_bytes)
         self.reservations: Reservations[Entry] = Reservations(reservation_ttl)
         self._transactions = Transactions(self.reservations)
@@ -45,6 +57,14 @@ class ShardService:
         Raises:
             FrameError: the frame is not one of `protocol.frames`, or its generation is unknown.
         """
+        try:
+            return self._answer(message)
+        except FrameError:
+            raise
+        except _MALFORMED as error:
+            raise FrameError(f"malformed frame: {error!r}") from error
+
+    def _answer(self, message: list[object]) -> list[object] | None:
         match message:
             case [kind, int(generation), int(stamp), list(items)] if kind == DECIDE:
                 tables = self._tables(generation)
@@ -52,7 +72,11 @@ class ShardService:
                 decide = self._transactions.decide
                 return [now, [decide(tables, item, now) for item in items]]
             case [kind, int(generation), int(stamp), list(undos)] if kind == UNDO:
-                self._transactions.undo(self._tables(generation), undos, self._now(stamp))
+                now = self._now(stamp)
+                tables_then = self._generations.get(generation)
+                if tables_then is not None:
+                    own = [undo for undo in undos if undo[_CHARGED_AT] >= self._born]
+                    self._transactions.undo(tables_then, own, now)
                 return None
             case [kind, int(stamp), list(settlements)] if kind == SETTLE:
                 now = self._now(stamp)
@@ -82,6 +106,8 @@ class ShardService:
     def _now(self, stamp: int) -> int:
         behind = self._latest - stamp
         if behind <= 0 or behind > MAX_SKEW:
+            if self._born < 0:
+                self._born = stamp
             self._latest = stamp
             return stamp
         return self._latest
