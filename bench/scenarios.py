@@ -106,18 +106,15 @@ def one_rule(label: str, **settings: str) -> Variant:
     return Variant(label, bundle(CLIENTS, GATE), ONE_CLIENT, (GATE_REFUSES,), settings)
 
 
-def everything() -> Variant:
-    """Return three buckets, a verified token, loop detection and a circuit breaker."""
-    token = bearer(SECRET, {"sub": "user-1", "org_id": "org-1", "exp": 4102444800})
-    forged = bearer(SECRET[::-1], {"sub": "user-1", "org_id": "org-1"})
-    guarded = policy(
+CLIENT = "198.51.100.7"
+
+
+def full_policy(rules: Iterable[Json]) -> Json:
+    """Return `rules` behind loop detection and a circuit breaker, on /api/."""
+    return policy(
         "guarded",
         {"pathPrefix": "/api/"},
-        [
-            bucket("per-org", "jwt:org_id"),
-            bucket("per-user", "jwt:sub"),
-            bucket("per-client", "ip:address"),
-        ],
+        rules,
         loop_detection={
             "enabled": True,
             "window_seconds": 2,
@@ -126,22 +123,64 @@ def everything() -> Variant:
         },
         circuit_breaker={"enabled": True, "spend_rate_threshold_per_minute": PLENTY},
     )
-    client = "198.51.100.7"
+
+
+def everything(label: str, rules: Iterable[Json], **settings: str) -> Variant:
+    """Return `rules` with a verified token, loop detection and a circuit breaker.
+
+    Of three shards the three identities (org-1, user-3, CLIENT) own one each.
+    """
+    token = bearer(SECRET, {"sub": "user-3", "org_id": "org-1", "exp": 4102444800})
+    forged = bearer(SECRET[::-1], {"sub": "user-1", "org_id": "org-1"})
+    same = original("/api/items", Authorization=token, X_Forwarded_For=CLIENT)
+    unsigned = original("/api/items", Authorization=forged, X_Forwarded_For=CLIENT)
     uri = "/api/items?serial={serial}"
-    same = original("/api/items", Authorization=token, X_Forwarded_For=client)
-    unsigned = original("/api/items", Authorization=forged, X_Forwarded_For=client)
     return Variant(
-        "3 buckets, JWT, loop, breaker",
+        label,
         bundle(
-            guarded,
+            full_policy(rules),
             jwt={"keys": [{"id": "k1", "algorithm": "HS256", "secret": SECRET}], "required": True},
         ),
-        Requests(original(uri, Authorization=token, X_Forwarded_For=client)),
+        Requests(original(uri, Authorization=token, X_Forwarded_For=CLIENT)),
         (
             Refusal(same, LOOP_THRESHOLD, 429, "loop_detected"),
             Refusal(unsigned, 1, 401, "invalid_token"),
         ),
+        settings,
     )
+
+
+def one_identity() -> Variant:
+    """Return five rules on one identity: one shard, one frame."""
+    window: Json = {
+        "name": "per-minute",
+        "limit_keys": ["jwt:org_id"],
+        "algorithm": "sliding_window",
+        "algorithm_config": {"limit": PLENTY, "window_seconds": 60},
+    }
+    budget: Json = {
+        "name": "per-month",
+        "limit_keys": ["jwt:org_id"],
+        "algorithm": "cost_based",
+        "algorithm_config": {
+            "budget": PLENTY,
+            "period": "1mo",
+            "staged_actions": [{"threshold_percent": 100, "action": "reject"}],
+        },
+    }
+    buckets = [bucket(name, "jwt:org_id") for name in ("first", "second", "third")]
+    return everything("5 rules, JWT, loop, breaker", [*buckets, window, budget])
+
+
+def three_identities(shards: int) -> Variant:
+    """Return three rules on three identities, which meet in one shard or lie on several."""
+    rules = [
+        bucket("per-org", "jwt:org_id"),
+        bucket("per-user", "jwt:sub"),
+        bucket("per-client", "ip:address"),
+    ]
+    label = f"3 rules on 3 identities, JWT, loop, breaker, {shards} shard(s)"
+    return everything(label, rules, FAIRVISOR_SHARDS=str(shards))
 
 
 def many_keys(count: int) -> Variant:
@@ -177,17 +216,10 @@ def many_policies(count: int) -> Variant:
 
 SCENARIOS = {
     "decisions": Scenario("one token bucket, counters in memory", (one_rule("1 bucket"),)),
-    "durable": Scenario(
-        "one token bucket, counters that survive a crash",
-        (
-            one_rule(
-                "1 bucket, durable",
-                FAIRVISOR_STATE_DIR="{folder}/state",
-                FAIRVISOR_DURABILITY="crash",
-            ),
-        ),
+    "complex": Scenario(
+        "everything a policy can check without a body",
+        (one_identity(), three_identities(1), three_identities(3)),
     ),
-    "complex": Scenario("everything a policy can check without a body", (everything(),)),
     "keys": Scenario(
         "cost by number of keys",
         tuple(many_keys(count) for count in (10, 1_000, 100_000, 1_000_000)),
