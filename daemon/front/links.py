@@ -11,11 +11,14 @@ Rules
 """
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
 from protocol.frames import DECIDE, SETTLE, UNDO, FrameError, FrameReader, pack
+
+log = logging.getLogger("fairvisor")
 
 MAX_WAITING = 65_536
 """Owners that may wait on one link; beyond that the shard counts as unavailable."""
@@ -187,17 +190,21 @@ class Link:
         Raises:
             FrameError: the shard sent what nobody asked for.
         """
-        if not self._frames:
-            raise FrameError("a reply that nobody asked for")
-        frame = self._frames.popleft()
+        match message:
+            case [int(now), list(replies)] if self._frames:
+                frame = self._frames[0]
+            case _:
+                raise FrameError("a reply that nobody asked for")
+        if len(replies) != len(frame.owners):
+            raise FrameError(f"{len(replies)} replies to {len(frame.owners)} questions")
+        self._frames.popleft()
         self._waiting -= len(frame.owners)
-        now, replies = message
         shard = self.shard
         if frame.expired:
-            for owner, reply in zip(frame.owners, replies, strict=True):
+            for owner, reply in zip(frame.owners, replies, strict=False):
                 owner.late(shard, now, reply)
             return
-        for owner, reply in zip(frame.owners, replies, strict=True):
+        for owner, reply in zip(frame.owners, replies, strict=False):
             owner.reply(shard, now, reply)
 
     async def _connect(self) -> None:
@@ -252,8 +259,9 @@ class _LinkProtocol(asyncio.Protocol):
         try:
             for message in self._reader.feed(data):
                 self._link.received(message)
-        except (FrameError, ValueError, TypeError):
-            # What the shard said cannot be trusted any more; start afresh.
+        except FrameError as error:
+            # What the shard says cannot be trusted any more; start afresh.
+            log.error("shard %d: link dropped: %s", self._link.shard, error)  # noqa: TRY400
             if self._transport is not None:
                 self._transport.abort()
 
