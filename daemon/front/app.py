@@ -13,8 +13,9 @@ from daemon.engine.engine import NO_BUNDLE, Engine, Finished
 from daemon.engine.evaluation import Evaluation
 from daemon.engine.jitter import bucket_label
 from daemon.engine.settlement import SettlementError, read_settlement
-from daemon.front.http1 import HttpConnection, Inbound
+from daemon.front.http1 import HttpConnection
 from daemon.front.links import Link
+from daemon.front.request_reader import Inbound
 from daemon.front.settle import Settling
 from daemon.front.tally import Tally
 from protocol.decision import Decision

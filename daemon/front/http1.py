@@ -1,28 +1,30 @@
-"""HTTP/1.1 in (RFC 9112): bytes from one client connection to complete requests, answers in order.
+"""One client connection (RFC 9112): requests in, answers out in their order, all of it bounded.
 
 Rules
-- Parsing is llhttp's, strict: bad framing, and Content-Length beside Transfer-Encoding, end the
-  connection with 400. What llhttp leaves open is bounded here: head size, number of headers and
-  pipelined requests, body size, time.
 - One request of a connection is decided at a time; pipelined ones wait their turn, so answers keep
-  their order. While a client does not read its answers, nothing more is read from it.
-- Header names are canonical: lower case, "_" as "-". The first of repeated headers counts, except
-  X-Forwarded-For, whose lines are joined; a second Host is an error.
+  their order. What was complete before a malformed request is answered before the refusal.
+- Every state that waits for the client has a deadline: a request to arrive (head and body), the
+  next one to begin, answers to be read, the connection to be closed by the other side. While the
+  daemon itself owes an answer there is none.
+- While a client does not read its answers, nothing more is read from it.
+- After a refusal the sending side is closed first and what still arrives is thrown away for a
+  while (§9.6): a close with unread bytes would take the answer back from the client.
 """
 
 import asyncio
+import logging
 from collections import deque
-from collections.abc import Mapping
 from typing import Protocol
 
-import httptools
+from daemon.front.request_reader import Inbound, Refusal, RequestReader
 
-MAX_HEADERS = 128
+log = logging.getLogger("fairvisor")
+
 MAX_PIPELINED = 64
 """Requests of one connection that may wait for their turn."""
+LINGER_SECONDS = 2.0
+"""How long a refused client's bytes are thrown away before the connection is cut."""
 NEVER = float("inf")
-
-_CANONICAL_ENTRIES = 4096
 
 
 class Bounds(Protocol):
@@ -52,12 +54,16 @@ class Bounds(Protocol):
 class App(Protocol):
     """Whoever answers requests; must call `connection.respond` exactly once for each."""
 
-    def handle(self, connection: "HttpConnection", inbound: "Inbound") -> None:
+    def handle(self, connection: "HttpConnection", inbound: Inbound) -> None:
         """Answer a request, now or later."""
 
 
 class Server(Protocol):
-    """What a connection shares with its siblings: a coarse clock, bounds, and the roll call."""
+    """What a connection shares with its siblings: bounds, the roll call, and a coarse clock.
+
+    The clock is never behind the time and at most one sweep ahead of it, so that no deadline made
+    from it comes early.
+    """
 
     app: App
     bounds: Bounds
@@ -75,88 +81,48 @@ class Server(Protocol):
         ...
 
 
-class Inbound:
-    """One complete request as it came in. `target` as sent, `headers` canonical."""
-
-    __slots__ = ("body", "headers", "method", "peer", "target", "trusted")
-
-    def __init__(  # noqa: PLR0913 - one value per part of a request
-        self,
-        method: str,
-        target: bytes,
-        headers: Mapping[bytes, bytes],
-        body: bytes,
-        peer: str,
-        *,
-        trusted: bool,
-    ) -> None:
-        self.method = method
-        self.target = target
-        self.headers = headers
-        self.body = body
-        self.peer = peer
-        self.trusted = trusted
-
-
-class _Refused(Exception):  # noqa: N818 - ends a parse, never seen by a caller
-    """The request breaks a bound; the connection answers and closes."""
-
-    def __init__(self, status: str, reason: str) -> None:
-        self.status = status
-        self.reason = reason
-
-
 class HttpConnection(asyncio.Protocol):
-    """One client connection. `deadline` is when the server's sweep closes it."""
+    """One client connection. `deadline` is when the server's sweep calls `expire`."""
 
     __slots__ = (
-        "_body",
-        "_body_bytes",
-        "_busy",
         "_closing",
+        "_current",
         "_delay",
-        "_fed",
-        "_head_bytes",
-        "_headers",
-        "_in_head",
-        "_in_message",
+        "_ended",
+        "_eof",
+        "_excess",
+        "_expects",
         "_last",
-        "_method",
-        "_parser",
         "_paused",
         "_queue",
+        "_queued_bytes",
+        "_reader",
+        "_refusal",
         "_server",
-        "_target",
         "_transport",
         "deadline",
-        "peer",
-        "trusted",
     )
+
+    _reader: RequestReader
 
     def __init__(self, server: Server) -> None:
         self._server = server
         self._transport: asyncio.Transport | None = None
-        self._parser = httptools.HttpRequestParser(self)
+        self._current: tuple[bool, bytes, bool] | None = None
+        """Of the request being decided: keep alive, Connection line, HEAD."""
         self._queue: deque[tuple[Inbound, bool, bytes]] = deque()
-        self._busy: tuple[bool, bytes, bool] | None = None
-        self._closing = False
+        self._queued_bytes = 0
+        self._refusal = b""
+        """What is answered, after all that came before, to bytes that are no request."""
         self._delay: asyncio.TimerHandle | None = None
-        self._last = False
+        self._ended = False  # no further request is taken
+        self._excess = False  # bytes came that nobody will read
+        self._last = False  # say so and close once what was taken has been answered
+        self._closing = False
+        self._expects = False
         self._paused = False
-        self._in_head = False
-        self._in_message = False
-        self._fed = 0
-        self._begin()
+        self._eof = False
         self.deadline = NEVER
-        self.peer = ""
-        self.trusted = False
-
-    def _begin(self) -> None:
-        self._target = b""
-        self._headers: dict[bytes, bytes] = {}
-        self._body: list[bytes] = []
-        self._body_bytes = 0
-        self._head_bytes = 0
 
     # asyncio's side
 
@@ -164,144 +130,108 @@ class HttpConnection(asyncio.Protocol):
         """Take a new connection, or turn it away when there are too many."""
         self._transport = transport  # type: ignore[assignment]  # a stream's transport
         address = transport.get_extra_info("peername")
-        self.peer = address[0] if isinstance(address, tuple) else ""
-        self.trusted = self._server.is_trusted(self.peer)
-        self.deadline = self._server.clock + self._server.bounds.header_timeout
-        if not self._server.opened(self):
-            self._refuse("503 Service Unavailable", "too many connections")
+        peer = address[0] if isinstance(address, tuple) else ""
+        server = self._server
+        self._reader = RequestReader(
+            self,
+            peer,
+            trusted=server.is_trusted(peer),
+            max_head=server.bounds.max_head_bytes,
+            max_body=server.bounds.max_body_bytes,
+        )
+        self.deadline = server.clock + server.bounds.header_timeout
+        if not server.opened(self):
+            self._refuse(Refusal("503 Service Unavailable", "too many connections"))
 
     def connection_lost(self, _error: Exception | None) -> None:
         """Forget a connection that is gone."""
-        self._transport = None
-        self._queue.clear()
-        if self._delay is not None:
-            self._delay.cancel()
+        self._forget()
+        self._reader.close()
         self._server.closed(self)
 
     def data_received(self, data: bytes) -> None:
-        """Feed the parser; requests come out through its callbacks."""
-        if self._closing:
+        """Read on; requests come out through `complete`."""
+        if self._ended:
+            self._excess = True
             return
         try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            # The request asked to change protocols; it has been answered as what it is, and what
-            # follows it on this connection cannot be HTTP.
-            self._closing = True
-        except httptools.HttpParserCallbackError as error:
-            refused = error.__context__
-            if not isinstance(refused, _Refused):
-                raise
-            self._refuse(refused.status, refused.reason)
-        except httptools.HttpParserError:
-            self._refuse("400 Bad Request", "malformed request")
-        else:
-            if self._in_head:
-                self._fed += len(data)
-                if self._fed > self._server.bounds.max_head_bytes:
-                    self._refuse("431 Request Header Fields Too Large", "request head too large")
+            self._reader.feed(data)
+        except Refusal as refusal:
+            self._refuse(refusal)
 
     def eof_received(self) -> bool:
-        """Let answers under way still be written to a client that closed its sending side."""
-        return self._busy is not None
+        """Let answers under way still be written to a client that closed its sending side.
+
+        A client that leaves looks the same, so one whose answer is being delayed is taken to have
+        left (§5.4).
+        """
+        self._eof = self._ended = self._last = True
+        if self._current is not None and self._delay is None:
+            return True
+        self._forget(keep_transport=True)
+        self._close()
+        return False
 
     def pause_writing(self) -> None:
         """Stop reading from a client that does not read."""
         self._paused = True
-        if self._transport is not None:
+        if self._transport is not None and not self._eof and not self._closing:
             self._transport.pause_reading()
 
     def resume_writing(self) -> None:
         """Read on once the client has read."""
         self._paused = False
-        if self._transport is not None:
+        if self._transport is not None and not self._eof and not self._transport.is_closing():
             self._transport.resume_reading()
 
-    # llhttp's side
+    # the reader's side
 
-    def on_message_begin(self) -> None:
-        """Start a request's clock."""
-        if self._busy is None:
+    def begun(self) -> None:
+        """Start a request's clock, unless it began while another is being answered."""
+        if self._current is None:
             self.deadline = self._server.clock + self._server.bounds.header_timeout
-        self._in_head = True
-        self._in_message = True
-        self._fed = 0
-        self._begin()
 
-    def on_url(self, url: bytes) -> None:
-        """Collect the request target, which may come in pieces."""
-        self._target += url
-        self._head_bytes += len(url)
-        if self._head_bytes > self._server.bounds.max_head_bytes:
-            raise _Refused("431 Request Header Fields Too Large", "request head too large")
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Take one header."""
-        self._head_bytes += len(name) + len(value)
-        if not self._in_head:
-            return  # a trailer must not pose as a header
-        key = _canonical.get(name) or canonical_name(name)
-        headers = self._headers
-        if key not in headers:
-            headers[key] = value
-            return
-        if key == b"x-forwarded-for":
-            headers[key] += b", " + value
-        elif key == b"host":
-            raise _Refused("400 Bad Request", "more than one Host header")
-
-    def on_headers_complete(self) -> None:
-        """Check the head's bounds before any of the body is read."""
-        self._in_head = False
-        if (
-            self._head_bytes > self._server.bounds.max_head_bytes
-            or len(self._headers) > MAX_HEADERS
-        ):
-            raise _Refused("431 Request Header Fields Too Large", "request head too large")
-        if b"expect" in self._headers and self._busy is None and self._transport is not None:
-            if self._headers[b"expect"].lower() != b"100-continue":
-                raise _Refused("417 Expectation Failed", "unknown expectation")
-            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-
-    def on_body(self, chunk: bytes) -> None:
-        """Keep the body up to its bound; the excess is not looked at (§4.1)."""
-        room = self._server.bounds.max_body_bytes - self._body_bytes
-        if room > 0:
-            self._body.append(chunk[:room])
-            self._body_bytes += min(len(chunk), room)
-
-    def on_message_complete(self) -> None:
-        """Hand a complete request over, or queue it behind the one being decided."""
-        self._in_message = False
-        parser = self._parser
-        version = parser.get_http_version()
-        if version == "1.1":
-            if b"host" not in self._headers:
-                raise _Refused("400 Bad Request", "no Host header")
-        elif version != "1.0":
-            raise _Refused("505 HTTP Version Not Supported", "HTTP/1.0 or HTTP/1.1 only")
-        method = parser.get_method()
-        inbound = Inbound(
-            method.decode("latin-1"),
-            self._target,
-            self._headers,
-            b"".join(self._body) if self._body else b"",
-            self.peer,
-            trusted=self.trusted,
-        )
-        keep = parser.should_keep_alive() and not self._last
-        connection = b"" if keep and version == "1.1" else _CONNECTION[keep]
-        if self._busy is None:
-            self._dispatch(inbound, keep, connection)
-        elif len(self._queue) < MAX_PIPELINED:
-            self._queue.append((inbound, keep, connection))
+    def expects(self) -> None:
+        """Say 100 Continue, but not in the middle of the answers before it."""
+        if self._current is None and self._transport is not None and not self._ended:
+            self._transport.write(_CONTINUE)
         else:
-            raise _Refused("400 Bad Request", "too many pipelined requests")
+            self._expects = True
 
-    def _dispatch(self, inbound: Inbound, keep: bool, connection: bytes) -> None:  # noqa: FBT001
-        self._busy = (keep, connection, inbound.method == "HEAD")
+    def complete(self, inbound: Inbound, *, keep: bool, version: str) -> None:
+        """Hand a request to the app, or queue it behind the one being decided.
+
+        Raises:
+            Refusal: too much waits already.
+        """
+        if self._ended:
+            self._excess = True
+            return
+        self._expects = False
+        keep = keep and not self._last
+        line = b"" if keep and version == "1.1" else _CONNECTION[keep]
+        if self._current is None:
+            self._ended = not keep
+            self._dispatch(inbound, keep, line)
+            return
+        self._queued_bytes += len(inbound.body)
+        if (
+            len(self._queue) >= MAX_PIPELINED
+            or self._queued_bytes > self._server.bounds.max_body_bytes
+        ):
+            raise Refusal("400 Bad Request", "too many pipelined requests")
+        self._ended = not keep
+        self._queue.append((inbound, keep, line))
+
+    def _dispatch(self, inbound: Inbound, keep: bool, line: bytes) -> None:  # noqa: FBT001
+        self._current = (keep, line, inbound.method == "HEAD")
         self.deadline = NEVER
-        self._server.app.handle(self, inbound)
+        try:
+            self._server.app.handle(self, inbound)
+        except Exception:
+            # Whoever called may be a shard's link with other requests' replies in hand.
+            log.exception("a request could not be handled")
+            self.respond(_FAILED)
 
     # the app's side
 
@@ -317,72 +247,131 @@ class HttpConnection(asyncio.Protocol):
         empty line.
         """
         transport = self._transport
-        busy = self._busy
-        if transport is None or busy is None:
+        current = self._current
+        if transport is None or current is None:
             return
-        keep, connection, headless = busy
-        self._busy = None
+        keep, line, headless = current
+        self._current = self._delay = None
+        if keep and self._last and self._is_through():
+            keep, line = False, _CONNECTION[False]
         transport.write(
-            b"".join((head, connection, b"\r\n", b"" if headless else body))
-            if connection or body
+            b"".join((head, line, b"\r\n", b"" if headless else body))
+            if line or body
             else head + b"\r\n"
         )
-        if not keep or ((self._closing or self._last) and not self._queue):
-            self._closing = True
-            self._queue.clear()
-            transport.close()
-            return
-        server = self._server
-        self.deadline = server.clock + server.bounds.idle_timeout
-        if self._queue:
-            self._dispatch(*self._queue.popleft())
+        if not keep:
+            if self._excess:
+                self._linger()
+            else:
+                self._close()
+        elif self._queue:
+            inbound, keep, line = self._queue.popleft()
+            self._queued_bytes -= len(inbound.body)
+            self._dispatch(inbound, keep, line)
+        elif self._refusal:
+            self._send_refusal()
+        else:
+            self._await()
 
     def wait(self, delay: asyncio.TimerHandle) -> None:
         """Let a delayed answer be forgotten when the client leaves."""
         self._delay = delay
 
-    def finish(self) -> None:
-        """Close as soon as nothing is arriving or being answered (drain)."""
+    def _is_through(self) -> bool:
+        """Return whether nothing waits behind the answer that is being written."""
+        arriving = self._reader.in_message and not self._ended
+        return not (self._queue or self._refusal or arriving)
+
+    def _await(self) -> None:
+        """Set the deadline of what the client does next: go on with a request, or begin one."""
+        bounds = self._server.bounds
+        if not self._reader.in_message:
+            self.deadline = self._server.clock + bounds.idle_timeout
+            return
+        self.deadline = self._server.clock + bounds.header_timeout
+        if self._expects and self._transport is not None:
+            self._expects = False
+            self._transport.write(_CONTINUE)
+
+    # the server's side
+
+    def retire(self) -> None:
+        """Let the next answer be the last (drain)."""
         self._last = True
-        if self._busy is None and not self._in_message and self._transport is not None:
-            self._closing = True
-            self._transport.close()
+
+    def finish(self) -> None:
+        """Close unless something is arriving or being answered (drain)."""
+        if self._current is None and not self._reader.in_message and not self._closing:
+            self._close()
 
     def expire(self) -> None:
         """Close a connection that used up its time: 408 in mid-request, silently when idle."""
+        transport = self._transport
+        if transport is None:
+            return
+        if self._closing or self._paused or transport.get_write_buffer_size():
+            self._forget()  # what it does not read will never be flushed
+            transport.abort()
+        elif self._reader.in_message:
+            self._refuse(Refusal("408 Request Timeout", "request took too long to arrive"))
+        else:
+            self._close()
+
+    # the end
+
+    def _refuse(self, refusal: Refusal) -> None:
+        if self._ended:
+            self._excess = True
+            return
+        self._ended = True
+        body = b'{"error":"%s"}' % refusal.reason.encode()
+        self._refusal = (
+            b"HTTP/1.1 %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n"
+            b"Connection: close\r\n\r\n%s" % (refusal.status.encode(), len(body), body)
+        )
+        if self._current is None:
+            self._send_refusal()
+
+    def _send_refusal(self) -> None:
+        if self._transport is not None:
+            self._transport.write(self._refusal)
+            self._linger()
+
+    def _linger(self) -> None:
         if self._transport is None:
             return
-        if self._paused:
-            self._transport.abort()  # what it does not read will never be flushed
-        elif self._in_message:
-            self._refuse("408 Request Timeout", "request took too long to arrive")
-        else:
-            self._transport.close()
-
-    def _refuse(self, status: str, reason: str) -> None:
-        transport = self._transport
-        if transport is None or self._closing:
+        if self._eof:
+            self._close()
             return
         self._closing = True
+        self.deadline = self._server.clock + LINGER_SECONDS
+        self._transport.write_eof()
+        if self._paused:
+            self._transport.resume_reading()  # to throw away, and to see the end
+
+    def _close(self) -> None:
+        if self._transport is None:
+            return
+        self._closing = self._ended = True
+        # The transport closes when all is flushed, which is up to the client.
+        self.deadline = self._server.clock + self._server.bounds.idle_timeout
+        self._transport.close()
+
+    def _forget(self, *, keep_transport: bool = False) -> None:
+        """Answer nothing any more."""
+        self._ended = True
+        self._current = None
         self._queue.clear()
-        if self._busy is None:
-            body = b'{"error":"%s"}' % reason.encode()
-            transport.write(
-                b"HTTP/1.1 %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n"
-                b"Connection: close\r\n\r\n%s" % (status.encode(), len(body), body)
-            )
-            transport.close()
+        if self._delay is not None:
+            self._delay.cancel()
+            self._delay = None
+        if not keep_transport:
+            self._transport = None
 
 
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_FAILED = (
+    b"HTTP/1.1 503 Service Unavailable\r\nX-Fairvisor-Reason: service_unavailable\r\n"
+    b"Retry-After: 1\r\nContent-Length: 0\r\n"
+)
 _CONNECTION = {True: b"Connection: keep-alive\r\n", False: b"Connection: close\r\n"}
-
-_canonical: dict[bytes, bytes] = {}
-"""Names as sent to canonical names: most clients send the same few. Bounded."""
-
-
-def canonical_name(name: bytes) -> bytes:
-    """Return a header name in lower case with "_" as "-" (§4.1)."""
-    key = name.lower().replace(b"_", b"-")
-    if len(_canonical) < _CANONICAL_ENTRIES:
-        _canonical[name] = key
-    return key

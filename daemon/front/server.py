@@ -2,30 +2,47 @@
 
 import asyncio
 import socket
+from collections.abc import Callable
+from contextlib import suppress
 
 from daemon.engine.client_address import TrustedProxies
 from daemon.front.http1 import NEVER, App, Bounds, HttpConnection
 
 SWEEP_SECONDS = 0.5
-"""How often deadlines are looked at; also the grain of the connections' clock."""
+"""How often deadlines are looked at: a connection is closed up to twice this late, never early."""
 BACKLOG = 1024
+MAX_TURNED_AWAY = 256
+"""Connections over the limit that may still be reading why; beyond that the oldest is cut."""
+GRACE_SECONDS = 0.2
+"""What a drain leaves idle connections for a request that is already on its way."""
 
 
 class Server:
-    """Accepts connections on inherited sockets and keeps them within their bounds."""
+    """Accepts connections on inherited sockets and keeps them within their bounds.
+
+    `turned_away` is called for every connection over the limit.
+    """
 
     def __init__(
-        self, app: App, bounds: Bounds, trusted: TrustedProxies, max_connections: int
+        self,
+        app: App,
+        bounds: Bounds,
+        trusted: TrustedProxies,
+        max_connections: int,
+        turned_away: Callable[[], None],
     ) -> None:
         self.app = app
         self.bounds = bounds
         self._trusted = trusted
         self._max_connections = max_connections
+        self._report = turned_away
         self._loop = asyncio.get_running_loop()
-        self.clock = self._loop.time()
+        self.clock = self._loop.time() + SWEEP_SECONDS
         self._connections: set[HttpConnection] = set()
+        self._turned_away: dict[HttpConnection, None] = {}
         self._servers: list[asyncio.Server] = []
-        self.turned_away = 0
+        self._draining = False
+        self._left = asyncio.Event()
 
     async def listen(self, sockets: list[socket.socket]) -> None:
         """Start to accept on bound sockets and to sweep."""
@@ -44,33 +61,51 @@ class Server:
 
     def opened(self, connection: HttpConnection) -> bool:
         """Count a connection in; False if it is one too many."""
-        self._connections.add(connection)
-        if len(self._connections) > self._max_connections:
-            self.turned_away += 1
-            return False
-        return True
+        if len(self._connections) < self._max_connections:
+            self._connections.add(connection)
+            if self._draining:
+                connection.retire()
+            return True
+        self._report()
+        if len(self._turned_away) >= MAX_TURNED_AWAY:
+            oldest = next(iter(self._turned_away))
+            del self._turned_away[oldest]
+            oldest.expire()
+        self._turned_away[connection] = None
+        return False
 
     def closed(self, connection: HttpConnection) -> None:
         """Count a connection out."""
         self._connections.discard(connection)
+        self._turned_away.pop(connection, None)
+        self._left.set()
 
     def is_trusted(self, peer: str) -> bool:
         """Return whether a socket peer's edge headers count (§4.2)."""
         return self._trusted.trusts(peer)
 
     def _sweep(self) -> None:
-        now = self.clock = self._loop.time()
-        for connection in [each for each in self._connections if each.deadline <= now]:
-            connection.deadline = NEVER
-            connection.expire()
+        now = self._loop.time()
+        self.clock = now + SWEEP_SECONDS
+        for connection in [*self._connections, *self._turned_away]:
+            if connection.deadline <= now:
+                connection.deadline = NEVER
+                connection.expire()
         self._loop.call_later(SWEEP_SECONDS, self._sweep)
 
     async def drain(self, seconds: float) -> None:
-        """Accept nothing new, finish what is being answered, close the rest."""
+        """Accept nothing new, answer what is under way, close the rest."""
+        self._draining = True
+        deadline = self._loop.time() + seconds
         for server in self._servers:
             server.close()
+        if self._connections:
+            for connection in self._connections:
+                connection.retire()
+            await asyncio.sleep(GRACE_SECONDS)
         for connection in tuple(self._connections):
             connection.finish()
-        deadline = self._loop.time() + seconds
         while self._connections and self._loop.time() < deadline:
-            await asyncio.sleep(0.02)
+            self._left.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._left.wait(), deadline - self._loop.time())

@@ -1,0 +1,248 @@
+"""Bytes of one client connection to complete requests (RFC 9112).
+
+Rules
+- Parsing is llhttp's, strict: bare CR or LF, folded lines, odd bytes in names or values, bad
+  chunks, and Content-Length beside Transfer-Encoding are refused with 400.
+- What llhttp leaves open is decided here: the size of heads, trailers and whatever else arrives
+  without getting a request any further (chunk extensions, blank lines), the number of fields, the
+  size of a kept body, Host, Expect, chunks in HTTP/1.0, a body beside Upgrade.
+- Header names are canonical: lower case, "_" as "-". The first of repeated headers counts, except
+  X-Forwarded-For, whose lines are joined; a second Host is an error. Trailers are not headers.
+"""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import httptools
+
+MAX_FIELDS = 128
+"""Header and trailer lines of one request."""
+_FIELD_FRAME = 4
+"""Bytes of ": " and CRLF around a field's name and value."""
+_CANONICAL_ENTRIES = 4096
+
+
+class Refusal(Exception):  # noqa: N818 - an answer, not a fault of ours
+    """The bytes are no request that we take; nothing after them can be read. `status` as sent."""
+
+    def __init__(self, status: str, reason: str) -> None:
+        super().__init__(f"{status}: {reason}")
+        self.status = status
+        self.reason = reason
+
+
+class Inbound:
+    """One complete request as it came in: `target` in origin form, `headers` canonical."""
+
+    __slots__ = ("body", "headers", "method", "peer", "target", "trusted")
+
+    def __init__(  # noqa: PLR0913 - one value per part of a request
+        self,
+        method: str,
+        target: bytes,
+        headers: Mapping[bytes, bytes],
+        body: bytes,
+        peer: str,
+        *,
+        trusted: bool,
+    ) -> None:
+        self.method = method
+        self.target = target
+        self.headers = headers
+        self.body = body
+        self.peer = peer
+        self.trusted = trusted
+
+
+class Taker(Protocol):
+    """Whoever takes the requests. May raise `Refusal`."""
+
+    def begun(self) -> None:
+        """Hear that the first byte of a request has arrived."""
+
+    def expects(self) -> None:
+        """Hear that the client waits for 100 Continue before it sends the body."""
+
+    def complete(self, inbound: Inbound, *, keep: bool, version: str) -> None:
+        """Take a request; `keep`: whether another may follow on this connection."""
+
+
+class RequestReader:
+    """The parser of one connection. `in_message`: whether a request has begun and not ended."""
+
+    __slots__ = (
+        "_body",
+        "_fields",
+        "_head_bytes",
+        "_headers",
+        "_in_head",
+        "_max_body",
+        "_max_head",
+        "_parser",
+        "_peer",
+        "_room",
+        "_taker",
+        "_target",
+        "_trusted",
+        "_unheard",
+        "in_message",
+    )
+
+    def __init__(
+        self, taker: Taker, peer: str, *, trusted: bool, max_head: int, max_body: int
+    ) -> None:
+        self._taker = taker
+        self._peer = peer
+        self._trusted = trusted
+        self._max_head = max_head
+        self._max_body = max_body
+        self._parser = httptools.HttpRequestParser(self)
+        self._unheard = 0
+        self.in_message = False
+
+    def feed(self, data: bytes) -> None:
+        """Read on; requests go to the taker.
+
+        Raises:
+            Refusal: these bytes are no acceptable request, or the taker does not accept it.
+        """
+        # Whatever llhttp tells us of sets this back to 0: what is left is bytes it only swallowed.
+        self._unheard += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            return  # the taker has been told that nothing can follow
+        except httptools.HttpParserCallbackError as error:
+            raise (error.__context__ or error) from None
+        except httptools.HttpParserError:
+            raise Refusal("400 Bad Request", "malformed request") from None
+        if self._unheard > self._max_head:
+            raise _too_large()
+
+    def close(self) -> None:
+        """Let go of the parser and the taker, which hold this reader in circles."""
+        del self._parser, self._taker
+
+    # llhttp's side
+
+    def on_message_begin(self) -> None:
+        """Start afresh."""
+        self._unheard = 0
+        self._target = b""
+        self._headers: dict[bytes, bytes] = {}
+        self._body: bytes | bytearray = b""
+        self._room = self._max_body
+        self._head_bytes = 0
+        self._fields = 0
+        self._in_head = True
+        self.in_message = True
+        self._taker.begun()
+
+    def on_url(self, url: bytes) -> None:
+        """Collect the request target, which may come in pieces."""
+        self._target += url
+        self._head_bytes += len(url)
+        if self._head_bytes > self._max_head:
+            raise _too_large()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take one header, or count a trailer."""
+        self._fields += 1
+        self._head_bytes += len(name) + len(value) + _FIELD_FRAME
+        if self._fields > MAX_FIELDS or self._head_bytes > self._max_head:
+            raise _too_large()
+        if not self._in_head:
+            return  # a trailer must not pose as a header
+        key = _canonical.get(name) or canonical_name(name)
+        value = value.rstrip(b" \t")  # llhttp leaves it on; RFC 9112 §5.1 does not count it in
+        headers = self._headers
+        if key not in headers:
+            headers[key] = value
+        elif key == b"x-forwarded-for":
+            headers[key] += b", " + value
+        elif key == b"host":
+            raise Refusal("400 Bad Request", "more than one Host header")
+
+    def on_headers_complete(self) -> None:
+        """Judge the head before any of the body is read."""
+        self._unheard = 0
+        self._in_head = False
+        headers = self._headers
+        version = self._parser.get_http_version()
+        if version == "1.1":
+            if b"host" not in headers:
+                raise Refusal("400 Bad Request", "no Host header")
+            expect = headers.get(b"expect")
+            if expect is not None:
+                if expect.lower() != b"100-continue":
+                    raise Refusal("417 Expectation Failed", "unknown expectation")
+                self._taker.expects()
+        elif version != "1.0":
+            raise Refusal("505 HTTP Version Not Supported", "HTTP/1.0 or HTTP/1.1 only")
+        elif b"transfer-encoding" in headers:
+            raise Refusal("400 Bad Request", "Transfer-Encoding in HTTP/1.0")
+        if not self._target.startswith(b"/"):
+            self._take_absolute_form()
+        if self._parser.should_upgrade() and (
+            b"transfer-encoding" in headers or headers.get(b"content-length", b"0").strip(b"0")
+        ):
+            # llhttp stops at the head then; a body that is not seen would dodge its limits.
+            raise Refusal("400 Bad Request", "a request for an upgrade cannot have a body")
+
+    def _take_absolute_form(self) -> None:
+        """Split `http://host/path` into target and Host, which it overrules (RFC 9112 §3.2.2)."""
+        scheme, separator, rest = self._target.partition(b"://")
+        if not separator or not scheme.isalpha():
+            return  # "*" or CONNECT's authority: no path of ours, answered as such
+        end = next((at for at, byte in enumerate(rest) if byte in b"/?"), len(rest))
+        path = rest[end:]
+        self._target = path if path.startswith(b"/") else b"/" + path
+        self._headers[b"host"] = rest[:end].rpartition(b"@")[2]
+
+    def on_body(self, chunk: bytes) -> None:
+        """Keep the body up to its bound; the excess is not looked at (§4.1)."""
+        self._unheard = 0
+        room = self._room
+        if room <= 0:
+            return
+        self._room = room - len(chunk)
+        if not self._body:
+            self._body = chunk[:room]
+            return
+        if isinstance(self._body, bytes):
+            self._body = bytearray(self._body)  # many small chunks must not cost an object each
+        self._body += chunk[:room]
+
+    def on_message_complete(self) -> None:
+        """Hand a complete request over."""
+        self._unheard = 0
+        self.in_message = False
+        parser = self._parser
+        self._taker.complete(
+            Inbound(
+                parser.get_method().decode("latin-1"),
+                self._target,
+                self._headers,
+                bytes(self._body),
+                self._peer,
+                trusted=self._trusted,
+            ),
+            keep=parser.should_keep_alive() and not parser.should_upgrade(),
+            version=parser.get_http_version(),
+        )
+
+
+def _too_large() -> Refusal:
+    return Refusal("431 Request Header Fields Too Large", "request head too large")
+
+
+_canonical: dict[bytes, bytes] = {}
+"""Names as sent to canonical names: most clients send the same few. Bounded."""
+
+
+def canonical_name(name: bytes) -> bytes:
+    """Return a header name in lower case with "_" as "-" (§4.1)."""
+    key = name.lower().replace(b"_", b"-")
+    if len(_canonical) < _CANONICAL_ENTRIES:
+        _canonical[name] = key
+    return key
