@@ -19,9 +19,14 @@ Child to supervisor
     [READY]                                    serving
     [PREPARED, generation], [SWITCHED, generation], [TALLY, number, snapshot]
     [SCRAPE, number]                           a client asks this front for the metrics of all
+    [FAILED, line, traceback]                  why it ends by itself
 
 End of file on the pair means that the other side is gone: a child then exits at once.
 """
+
+from traceback import TracebackException
+
+from protocol.frames import pack
 
 READY = 0
 CONFIGURE = 1
@@ -34,3 +39,11 @@ TALLY = 7
 SCRAPE = 8
 METRICS = 9
 DRAIN = 10
+FAILED = 11
+
+
+def last_words(error: BaseException) -> bytes:
+    """Return the frame in which a child says why it ends."""
+    told = TracebackException.from_exception(error)
+    line = "".join(told.format_exception_only()).strip().replace("\n", "; ")
+    return pack([FAILED, line, "".join(told.format())])

@@ -185,9 +185,8 @@ def log(text: str) -> None:
     sys.stderr.write(f"fairvisor: {text}\n")
 
 
-def main() -> None:
-    """Start one shard; the supervisor's command line, not for people."""
-    index, control_fd, listen_fd = map(int, sys.argv[1:])
+def run(index: int, control_fd: int, listen_fd: int) -> None:
+    """Serve as shard `index` on inherited sockets until the supervisor says stop or is gone."""
     setproctitle(f"fairvisor: shard {index}")
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)

@@ -3,20 +3,27 @@
 import os
 import sys
 
-from daemon.front.process import Role, run
-from daemon.settings import load
+from protocol import control
 
 
 def main() -> None:
-    """Read the role that the supervisor passed and serve."""
+    """Serve in the role that the arguments describe; tell the supervisor if that fails."""
     index, control_fd, listen_fds, *shard_paths = sys.argv[1:]
-    role = Role(
-        index=int(index),
-        control_fd=int(control_fd),
-        listen_fds=tuple(map(int, listen_fds.split(","))),
-        shard_paths=tuple(shard_paths),
-    )
-    run(role, load(os.environ))
+    try:
+        # What cannot be imported is to be told, too.
+        from daemon.front.process import Role, run  # noqa: PLC0415
+        from daemon.settings import load  # noqa: PLC0415
+
+        role = Role(
+            index=int(index),
+            control_fd=int(control_fd),
+            listen_fds=tuple(map(int, listen_fds.split(","))),
+            shard_paths=tuple(shard_paths),
+        )
+        run(role, load(os.environ))
+    except Exception as error:  # noqa: BLE001 - the last thing this process does
+        os.write(int(control_fd), control.last_words(error))
+        sys.exit(1)
 
 
 main()

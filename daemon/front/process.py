@@ -87,7 +87,8 @@ class _Front:
             link.start()
         self._tally = Tally()
         self._app = App(links, self._tally, self._scrape, settings.mode)
-        self._server = Server(self._app, settings, trusted, settings.max_connections)
+        turned_away = partial(self._tally.add, "connections_refused_total")
+        self._server = Server(self._app, settings, trusted, settings.max_connections, turned_away)
         await self._attach()
         await self._stopped.wait()
         for link in links:
@@ -174,6 +175,11 @@ class _Front:
         self._tell(control.TALLY, 0, self._tally.snapshot())
         self._stopped.set()
 
+    def die(self, error: Exception) -> None:
+        """Tell the supervisor why and end at once."""
+        os.write(self._role.control_fd, control.last_words(error))
+        os._exit(1)
+
     def orphaned(self) -> None:
         """End at once: without a supervisor nobody would restart or stop this process."""
         self._stopped.set()
@@ -204,10 +210,9 @@ class _Control(asyncio.Protocol):
         try:
             for message in self._reader.feed(data):
                 self._front.hear(message)
-        except Exception:
+        except Exception as error:  # noqa: BLE001 - the last thing this process does
             # A front that does not do as it is told must be replaced, not linger half switched.
-            log.exception("front: a message from the supervisor failed")
-            os._exit(1)
+            self._front.die(error)
 
     def connection_lost(self, _error: Exception | None) -> None:
         self._front.orphaned()

@@ -1,7 +1,8 @@
 """One child process at a time: start it, talk to it, notice its end, start it again (§13.3).
 
 The supervisor owns the listening sockets, so a child that is killed is replaced on the same ones
-and connections wait in the backlog meanwhile.
+and connections wait in the backlog meanwhile. A child that never once got ready is not started for
+ever: after `MAX_FALSE_STARTS` the cause does not go away by itself.
 """
 
 import asyncio
@@ -14,12 +15,14 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 
-from protocol.frames import FrameReader, pack
+from protocol.frames import FrameError, FrameReader, pack
 
 FIRST_BACKOFF = 0.05
 MAX_BACKOFF = 5.0
 STEADY_SECONDS = 10.0
-"""A child that lived this long is restarted without delay."""
+"""A child that lived this long is restarted after the shortest wait."""
+MAX_FALSE_STARTS = 5
+_HANG_UP_SECONDS = 1.0
 _PR_SET_PDEATHSIG = 1
 
 Hear = Callable[["Child", list[object]], None]
@@ -32,10 +35,24 @@ def next_backoff(backoff: float, lived: float) -> float:
     return min(max(backoff * 2, FIRST_BACKOFF), MAX_BACKOFF)
 
 
-class Child:
-    """A front or shard that is meant to be running. `hear` gets its messages."""
+def how_it_ended(code: int) -> str:
+    """Return a process's return code in words; negative codes are signals."""
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"
 
-    def __init__(
+
+class Child:
+    """A front or shard that is meant to be running. `hear` gets its messages.
+
+    `ended` is called after every end with how it ended, `hopeless` instead of another start.
+    `ready` is set by whoever hears that it is; `proven`: whether it ever was.
+    """
+
+    def __init__(  # noqa: PLR0913 - what to run and whom to tell
         self,
         name: str,
         module: str,
@@ -43,22 +60,27 @@ class Child:
         fds: Sequence[int],
         hear: Hear,
         started: Callable[["Child"], None],
-        ended: Callable[["Child", int], None],
+        ended: Callable[["Child", str], None],
+        hopeless: Callable[["Child", str], None],
     ) -> None:
         self.name = name
         self.ready = False
+        self.proven = False
         self.prepared = 0
         self.switched = 0
         self.snapshot: object = None
+        self.last_words = ""
+        """Why it ended, if it could still say so."""
         self._module = module
         self._arguments = tuple(arguments)
         self._fds = tuple(fds)
         self._hear = hear
         self._started = started
         self._ended = ended
+        self._hopeless = hopeless
         self._transport: asyncio.Transport | None = None
         self._process: asyncio.subprocess.Process | None = None
-        self._wanted = True
+        self._released = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -77,7 +99,7 @@ class Child:
 
     def release(self) -> None:
         """Stop restarting it."""
-        self._wanted = False
+        self._released.set()
 
     async def gone(self) -> None:
         """Wait until it has ended for good (after `release`)."""
@@ -93,22 +115,29 @@ class Child:
     async def _keep(self) -> None:
         loop = asyncio.get_running_loop()
         backoff = 0.0
-        while self._wanted:
+        false_starts = 0
+        while not self._released.is_set():
             born = loop.time()
-            code = await self._run()
+            self.last_words = ""
+            how = await self._run()
+            self.proven |= self.ready
             self.ready = False
             self.prepared = self.switched = 0
-            self._ended(self, code)
-            if not self._wanted:
-                break
+            self._ended(self, how)
+            false_starts += not self.proven
+            if false_starts == MAX_FALSE_STARTS:
+                self._hopeless(self, self.last_words or how)
+                return
             backoff = next_backoff(backoff, loop.time() - born)
-            await asyncio.sleep(backoff)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._released.wait(), backoff)
 
-    async def _run(self) -> int:
+    async def _run(self) -> str:
+        """Run it once; return how it ended."""
         loop = asyncio.get_running_loop()
         ours, theirs = socket.socketpair()
         try:
-            self._process = await asyncio.create_subprocess_exec(
+            process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-P",
                 "-m",
@@ -116,19 +145,30 @@ class Child:
                 *[part.format(control=theirs.fileno()) for part in self._arguments],
                 stdin=asyncio.subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(), *self._fds),
+                # A terminal's Ctrl-C is the supervisor's to hear; a child that is just starting
+                # could not ignore it yet.
+                start_new_session=True,
                 preexec_fn=partial(_die_with, os.getpid()),
             )
+        except OSError as error:  # no memory or no descriptors left, for now
+            ours.close()
+            return f"cannot start a process: {os.strerror(error.errno or 0)}"
         finally:
             theirs.close()
+        self._process = process
         ours.settimeout(0)
-        transport, _ = await loop.create_unix_connection(partial(_Control, self), sock=ours)
+        control = _Control(self)
+        transport, _ = await loop.create_unix_connection(lambda: control, sock=ours)
         self._transport = transport
         self._started(self)
-        code = await self._process.wait()
-        self._transport = None
+        if self._released.is_set():
+            self.kill()  # it was told to drain before it could hear
+        code = await process.wait()
+        with suppress(TimeoutError):  # what it said at last is still to be read
+            await asyncio.wait_for(control.closed.wait(), _HANG_UP_SECONDS)
+        self._transport = self._process = None
         transport.abort()
-        self._process = None
-        return code
+        return how_it_ended(code)
 
     def heard(self, message: list[object]) -> None:
         """Pass on what the child says."""
@@ -136,15 +176,22 @@ class Child:
 
 
 class _Control(asyncio.Protocol):
-    """The child's end of the socket pair."""
+    """The supervisor's end of the socket pair."""
 
     def __init__(self, child: Child) -> None:
         self._child = child
         self._reader = FrameReader()
+        self.closed = asyncio.Event()
 
     def data_received(self, data: bytes) -> None:
-        for message in self._reader.feed(data):
-            self._child.heard(message)
+        try:
+            for message in self._reader.feed(data):
+                self._child.heard(message)
+        except FrameError:
+            self._child.kill()  # it writes nonsense; start afresh
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        self.closed.set()
 
 
 def _die_with(parent: int) -> None:

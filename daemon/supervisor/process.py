@@ -54,6 +54,7 @@ class Supervisor:
         self._collections = 0
         self._waiters: dict[int, set[Child]] = {}
         self._stopping = False
+        self._failure = ""
         self._reloader = Reloader(
             settings.config_file or "",
             loaded,
@@ -89,17 +90,24 @@ class Supervisor:
             await self._stop.wait()
             for task in regular:
                 task.cancel()
-            await self._drain()
+            self._close(listeners)
+            if not self._failure or self._ready.is_set():
+                await self._drain()
         finally:
             for child in self._fronts + self._shards:
                 child.release()
                 child.kill()
             folder.remove()
             self._close(listeners)
+        if self._failure:
+            sys.stderr.write(f"fairvisor: {self._failure}\n")
+            return 1
         return 0
 
     def _close(self, listeners: list[socket]) -> None:
-        for listener in listeners:
+        # The first thing of a shutdown: new clients are refused rather than kept waiting.
+        while listeners:
+            listener = listeners.pop()
             name = listener.getsockname()
             listener.close()
             if isinstance(name, str):
@@ -120,6 +128,7 @@ class Supervisor:
                     self._hear,
                     self._shard_started,
                     self._ended,
+                    self._hopeless,
                 )
             )
             self._keep_open(listener)
@@ -134,6 +143,7 @@ class Supervisor:
                     self._hear,
                     self._front_started,
                     self._ended,
+                    self._hopeless,
                 )
             )
         for child in self._shards + self._fronts:
@@ -176,6 +186,11 @@ class Supervisor:
                     self._ready.set()
             case [control.PREPARED, int(number)]:
                 child.prepared = number
+                child.ready |= child in self._shards
+            case [control.FAILED, str(line), str(traceback)]:
+                child.last_words = line
+                if child.proven or child.ready:
+                    log.error("%s failed: %s", child.name, traceback)
             case [control.SWITCHED, int(number)]:
                 child.switched = number
             case [control.TALLY, int(number), snapshot]:
@@ -186,7 +201,7 @@ class Supervisor:
             case [control.SCRAPE, int(number)]:
                 self._task(self._scrape(child, number))
 
-    def _ended(self, child: Child, code: int) -> None:
+    def _ended(self, child: Child, how: str) -> None:
         if child in self._fronts:
             self._retired.add(child.snapshot)
         child.snapshot = None
@@ -194,8 +209,14 @@ class Supervisor:
             return
         kind = child.name.split()[0]
         self._restarts[kind] = self._restarts.get(kind, 0) + 1
-        how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        log.warning("%s ended (%s); starting it again", child.name, how)
+        # One that has never been ready is told of once, when it is given up.
+        level = logging.WARNING if child.proven else logging.DEBUG
+        log.log(level, "%s ended (%s); starting it again", child.name, how)
+
+    def _hopeless(self, child: Child, why: str) -> None:
+        if not self._failure:
+            self._failure = f"{child.name} cannot be started: {why}"
+        self._stop.set()
 
     async def _announce(self, listeners: list[socket]) -> None:
         try:
