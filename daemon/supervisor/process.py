@@ -19,8 +19,9 @@ from daemon.engine.engine import active
 from daemon.settings import Settings
 from daemon.supervisor.bundles import Loaded
 from daemon.supervisor.children import Child
+from daemon.supervisor.collection import Collection
 from daemon.supervisor.listeners import ListenError, RuntimeFolder, bind
-from daemon.supervisor.metrics import Totals, render
+from daemon.supervisor.metrics import render
 from daemon.supervisor.reload import Generation, Reloader
 from protocol import control
 
@@ -28,8 +29,6 @@ log = logging.getLogger("fairvisor")
 
 DRAIN_SECONDS = 37.0
 """Fronts get 35 s to finish; what is left then is killed."""
-COLLECT_SECONDS = 2.0
-COLLECT_TIMEOUT = 1.0
 START_SECONDS = 20.0
 
 
@@ -49,10 +48,7 @@ class Supervisor:
         self._jitter_key = secrets.token_bytes(16)
         self._fronts: list[Child] = []
         self._shards: list[Child] = []
-        self._retired = Totals()
-        self._restarts: dict[str, int] = {}
-        self._collections = 0
-        self._waiters: dict[int, set[Child]] = {}
+        self._collection = Collection(self._shards, self._fronts)
         self._stopping = False
         self._failure = ""
         self._reloader = Reloader(
@@ -84,7 +80,7 @@ class Supervisor:
             self._start_children(folder, listeners)
             self._task(self._announce(listeners))
             regular = (
-                self._task(self._collect_regularly()),
+                self._task(self._collection.regularly()),
                 self._task(self._reloader.watch(self._settings.file_poll_interval)),
             )
             await self._stop.wait()
@@ -194,21 +190,15 @@ class Supervisor:
             case [control.SWITCHED, int(number)]:
                 child.switched = number
             case [control.TALLY, int(number), snapshot]:
-                child.snapshot = snapshot
-                waiting = self._waiters.get(number)
-                if waiting is not None:
-                    waiting.discard(child)
+                self._collection.hear(child, number, snapshot)
             case [control.SCRAPE, int(number)]:
                 self._task(self._scrape(child, number))
 
     def _ended(self, child: Child, how: str) -> None:
-        if child in self._fronts:
-            self._retired.add(child.snapshot)
-        child.snapshot = None
+        self._collection.ended(child)
         if self._stopping:
             return
-        kind = child.name.split()[0]
-        self._restarts[kind] = self._restarts.get(kind, 0) + 1
+        self._collection.restarted(child)
         # One that has never been ready is told of once, when it is given up.
         level = logging.WARNING if child.proven else logging.DEBUG
         log.log(level, "%s ended (%s); starting it again", child.name, how)
@@ -236,41 +226,11 @@ class Supervisor:
         )
 
     async def _scrape(self, child: Child, number: int) -> None:
-        await self._collect()
+        await self._collection.collect()
         child.tell(control.METRICS, number, self._exposition())
 
-    async def _collect_regularly(self) -> None:
-        """Take snapshots now and then, so that a killed front takes little with it."""
-        while True:
-            await asyncio.sleep(COLLECT_SECONDS)
-            await self._collect()
-
-    async def _collect(self) -> None:
-        self._collections += 1
-        number = self._collections
-        waiting = {child for child in self._fronts + self._shards if child.pid is not None}
-        self._waiters[number] = waiting
-        for child in waiting:
-            child.tell(control.COLLECT, number)
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + COLLECT_TIMEOUT
-        while self._waiters[number] and loop.time() < deadline:
-            await asyncio.sleep(0.002)
-        del self._waiters[number]
-
     def _exposition(self) -> bytes:
-        totals = Totals()
-        totals.counts.update(self._retired.counts)
-        totals.durations.update(self._retired.durations)
-        for front in self._fronts:
-            totals.add(front.snapshot)
-        for shard in self._shards:
-            figures = shard.snapshot
-            if isinstance(figures, dict):
-                label = (shard.name.removeprefix("shard "),)
-                totals.set("counters", figures["counters"], label)
-                totals.set("counters_evicted_total", figures["evicted"], label)
-                totals.set("reservations", figures["reservations"], label)
+        totals = self._collection.totals()
         bundle = self._reloader.active.loaded.bundle
         now = time.time_ns() // 1000
         totals.set("build_info", 1, (package_version(),))
@@ -278,8 +238,6 @@ class Supervisor:
         totals.set("bundle_version", bundle.version)
         totals.set("global_shadow_active", active(bundle.global_shadow, now))
         totals.set("kill_switch_override_active", active(bundle.kill_switch_override, now))
-        for kind, count in self._restarts.items():
-            totals.set("process_restarts_total", count, (kind,))
         return render(totals)
 
     async def _drain(self) -> None:

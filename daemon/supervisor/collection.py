@@ -1,0 +1,95 @@
+"""The figures of all processes, gathered on request (behaviour §15).
+
+Rules
+- A scrape asks every child for its snapshot and waits for all, so one scrape is exact over all
+  processes. Scrapes that overlap share one round.
+- A front that ends leaves its last snapshot behind, so totals do not fall. Snapshots are taken now
+  and then also without a scrape, so that a killed front takes little with it.
+"""
+
+import asyncio
+from collections.abc import Sequence
+
+from daemon.supervisor.children import Child
+from daemon.supervisor.metrics import Totals
+from protocol import control
+
+COLLECT_SECONDS = 2.0
+COLLECT_TIMEOUT = 1.0
+
+
+class Collection:
+    """Asks children for snapshots and adds them up."""
+
+    def __init__(self, shards: Sequence[Child], fronts: Sequence[Child]) -> None:
+        self._shards = shards
+        self._fronts = fronts
+        self._retired = Totals()
+        self._restarts: dict[str, int] = {}
+        self._number = 0
+        self._waiting: set[Child] = set()
+        self._complete = asyncio.Event()
+        self._round: asyncio.Task[None] | None = None
+
+    async def regularly(self) -> None:
+        """Collect every few seconds, for ever."""
+        while True:
+            await asyncio.sleep(COLLECT_SECONDS)
+            await self.collect()
+
+    async def collect(self) -> None:
+        """Have every child's snapshot brought up to date; a silent child is not waited for long."""
+        if self._round is None or self._round.done():
+            self._round = asyncio.get_running_loop().create_task(self._collect())
+        await self._round
+
+    def hear(self, child: Child, number: int, snapshot: object) -> None:
+        """Take a child's snapshot."""
+        child.snapshot = snapshot
+        if number == self._number:
+            self._waiting.discard(child)
+            if not self._waiting:
+                self._complete.set()
+
+    def ended(self, child: Child) -> None:
+        """Keep what a child that has ended counted."""
+        if child in self._fronts:
+            self._retired.add(child.snapshot)
+        child.snapshot = None
+        self.hear(child, self._number, None)
+
+    def restarted(self, child: Child) -> None:
+        """Count a restart by kind of process."""
+        kind = child.name.split()[0]
+        self._restarts[kind] = self._restarts.get(kind, 0) + 1
+
+    def totals(self) -> Totals:
+        """Return the sum of the last snapshots."""
+        totals = Totals()
+        totals.counts.update(self._retired.counts)
+        totals.durations.update(self._retired.durations)
+        for front in self._fronts:
+            totals.add(front.snapshot)
+        for shard in self._shards:
+            figures = shard.snapshot
+            if isinstance(figures, dict):
+                label = (shard.name.removeprefix("shard "),)
+                totals.set("counters", figures["counters"], label)
+                totals.set("counters_evicted_total", figures["evicted"], label)
+                totals.set("reservations", figures["reservations"], label)
+        for kind, count in self._restarts.items():
+            totals.set("process_restarts_total", count, (kind,))
+        return totals
+
+    async def _collect(self) -> None:
+        self._number += 1
+        self._waiting = {child for child in (*self._fronts, *self._shards) if child.ready}
+        self._complete.clear()
+        if not self._waiting:
+            return
+        for child in self._waiting:
+            child.tell(control.COLLECT, self._number)
+        try:
+            await asyncio.wait_for(self._complete.wait(), COLLECT_TIMEOUT)
+        except TimeoutError:
+            return
