@@ -7,6 +7,7 @@ the docs are made from the same rows.
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from ipaddress import ip_address
 from typing import Literal
 
@@ -322,3 +323,41 @@ VARIABLES: tuple[Variable, ...] = (
         str.encode,
     ),
 )
+
+NOT_YET: Mapping[str, tuple[str, ...]] = {
+    "FAIRVISOR_STATE_DIR": ("none",),
+    "FAIRVISOR_DURABILITY": ("memory",),
+    "FAIRVISOR_STORE": ("local",),
+    "FAIRVISOR_ADMIN_SOCKET": (),
+    "FAIRVISOR_SAAS_URL": (),
+    "FAIRVISOR_EDGE_ID": (),
+    "FAIRVISOR_EDGE_TOKEN": (),
+    "FAIRVISOR_CONFIG_POLL_INTERVAL": (),
+    "FAIRVISOR_HEARTBEAT_INTERVAL": (),
+    "FAIRVISOR_EVENT_FLUSH_INTERVAL": (),
+}
+"""Variables of the specification that this version does not act on, with values that it honours."""
+
+_ELSEWHERE = (
+    "FAIRVISOR_EDGE_URL",
+    "FAIRVISOR_NON_INTERACTIVE",
+    "FAIRVISOR_VENV",
+    "FAIRVISOR_VECTORS",
+)
+_PREFIX = "FAIRVISOR_"
+
+
+def ignored(environ: Mapping[str, str]) -> list[str]:
+    """Return one line for each variable that is set and changes nothing."""
+    known = {variable.name for variable in VARIABLES}
+    lines = []
+    for name in sorted(name for name in environ if name.startswith(_PREFIX)):
+        if name in known or name in _ELSEWHERE or not environ[name].strip():
+            continue
+        if name not in NOT_YET:
+            near = get_close_matches(name, known, n=1, cutoff=0.8)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            lines.append(f"{name} is not a setting and is ignored{hint}")
+        elif NOT_YET[name] and environ[name].strip() not in NOT_YET[name]:
+            lines.append(f"{name} is ignored: this version keeps counters in memory on one host")
+    return lines

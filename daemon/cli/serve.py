@@ -9,7 +9,7 @@ import click
 import uvloop
 
 from daemon.front.files import LookupFileError, country_lookup, tor_exits
-from daemon.settings import VARIABLES, Settings, SettingsError, load
+from daemon.settings import VARIABLES, Settings, SettingsError, ignored, load
 from daemon.supervisor.bundles import BundleError, Loaded, read_bundle
 from daemon.supervisor.process import Supervisor
 
@@ -37,6 +37,8 @@ def serve() -> None:
             click.echo(f"fairvisor: {error.path}: {problem.path}: {problem.message}", err=True)
         sys.exit(1)
     log = logging.getLogger("fairvisor")
+    for line in ignored(os.environ):
+        log.warning("%s", line)
     for warning in loaded.warnings:
         log.warning("%s: %s: %s", settings.config_file, warning.path, warning.message)
     sys.exit(uvloop.run(Supervisor(settings, loaded).run()))

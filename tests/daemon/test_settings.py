@@ -1,0 +1,105 @@
+import pytest
+
+from daemon.settings import (
+    VARIABLES,
+    SettingsError,
+    TcpAddress,
+    UnixAddress,
+    ignored,
+    load,
+    parse_listen,
+    parse_size,
+)
+
+
+def test_an_empty_environment_gives_the_defaults() -> None:
+    settings = load({})
+    assert settings.mode == "decision_service"
+    assert settings.listen == (TcpAddress("127.0.0.1", 8080),)
+    assert settings.config_file is None
+    assert settings.owner_timeout == 0.05
+    assert settings.max_body_bytes == 10_485_760
+    assert settings.worker_processes >= 1
+    assert settings.shards >= 1
+
+
+def test_every_variable_fills_a_setting_of_its_own() -> None:
+    names = [variable.setting for variable in VARIABLES]
+    assert sorted(names) == sorted(load({}).__slots__)
+
+
+def test_empty_text_counts_as_not_set() -> None:
+    assert load({"FAIRVISOR_SHARDS": " ", "FAIRVISOR_CONFIG_FILE": ""}) == load({})
+
+
+@pytest.mark.parametrize(
+    ("text", "addresses"),
+    [
+        ("127.0.0.1:1", [TcpAddress("127.0.0.1", 1)]),
+        (":8080", [TcpAddress("0.0.0.0", 8080)]),  # noqa: S104 - asked for
+        ("[::1]:80, unix:/run/f.sock", [TcpAddress("::1", 80), UnixAddress("/run/f.sock")]),
+        ("localhost:0", [TcpAddress("localhost", 0)]),
+    ],
+)
+def test_listeners(text: str, addresses: list[object]) -> None:
+    assert list(parse_listen(text)) == addresses
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "fragment"),
+    [
+        ("FAIRVISOR_LISTEN", "8080", "host:port"),
+        ("FAIRVISOR_LISTEN", "127.0.0.1:99999", "host:port"),
+        ("FAIRVISOR_LISTEN", "example.com:80", "IP address"),
+        ("FAIRVISOR_LISTEN", "unix:relative", "absolute path"),
+        ("FAIRVISOR_LISTEN", "unix:/" + "x" * 200, "107"),
+        ("FAIRVISOR_LISTEN", ",", "at least one"),
+        ("FAIRVISOR_LISTEN", "127.0.0.1:1,127.0.0.1:1", "twice"),
+        ("FAIRVISOR_MODE", "proxy", "one of"),
+        ("FAIRVISOR_SHARDS", "0", "positive"),
+        ("FAIRVISOR_SHARDS", "65", "64"),
+        ("FAIRVISOR_SHARDS", "two", "positive"),
+        ("FAIRVISOR_WORKER_PROCESSES", "-1", "positive"),
+        ("FAIRVISOR_OWNER_TIMEOUT_MS", "soon", "number"),
+        ("FAIRVISOR_OWNER_TIMEOUT_MS", "nan", "greater than 0"),
+        ("FAIRVISOR_FILE_POLL_INTERVAL", "0", "greater than 0"),
+        ("FAIRVISOR_MAX_BODY_BYTES", "10q", "size"),
+        ("FAIRVISOR_LOG_LEVEL", "loud", "one of"),
+    ],
+)
+def test_a_wrong_value_names_the_variable_and_the_fix(name: str, text: str, fragment: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load({name: text})
+    assert str(caught.value).startswith(f"{name}: ")
+    assert fragment in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("1", 1), ("512k", 524_288), ("128m", 134_217_728), ("2G", 2_147_483_648)]
+)
+def test_sizes(text: str, size: int) -> None:
+    assert parse_size(text) == size
+
+
+def test_the_signing_key_does_not_print() -> None:
+    settings = load({"FAIRVISOR_BUNDLE_SIGNING_KEY": "hush"})
+    assert settings.signing_key == b"hush"
+    assert "hush" not in repr(settings)
+
+
+def test_what_changes_nothing_is_told() -> None:
+    lines = ignored(
+        {
+            "FAIRVISOR_SHARD": "3",
+            "FAIRVISOR_DURABILITY": "crash",
+            "FAIRVISOR_STATE_DIR": "none",
+            "FAIRVISOR_SHARDS": "3",
+            "FAIRVISOR_EDGE_URL": "http://localhost",
+            "PATH": "/bin",
+        }
+    )
+    assert lines == [
+        "FAIRVISOR_DURABILITY is ignored: this version keeps counters in memory on one host",
+        "FAIRVISOR_SHARD is not a setting and is ignored; did you mean FAIRVISOR_SHARDS?",
+    ]
