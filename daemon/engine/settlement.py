@@ -16,7 +16,7 @@ from daemon.engine.claims import base64url
 from daemon.llm.extraction import extract
 from daemon.llm.providers import Family
 from daemon.llm.usage import of_counts
-from protocol.usage import Usage
+from protocol.usage import Usage, whole_tokens
 
 ID_BYTES = 16
 _HASH_BYTES = 4
@@ -78,9 +78,7 @@ def _identify(text: object) -> tuple[bytes, tuple[int, ...]]:
 def _usage(document: dict[str, object]) -> Usage:
     usage = document.get("usage")
     if isinstance(usage, dict):
-        found = of_counts(
-            usage.get("prompt_tokens"), usage.get("completion_tokens"), usage.get("total_tokens")
-        )
+        found = _counts(usage)
         if found is None:
             raise SettlementError(
                 "'usage' needs prompt_tokens and completion_tokens, or total_tokens, >= 0"
@@ -99,6 +97,15 @@ def _usage(document: dict[str, object]) -> Usage:
     if not isinstance(extracted, Usage):
         raise SettlementError(f"'response_body': {extracted}")
     return extracted
+
+
+def _counts(usage: dict[str, object]) -> Usage | None:
+    """Return the usage of two counts, or of a total; None if neither is there and valid."""
+    prompt = whole_tokens(usage.get("prompt_tokens"))
+    completion = whole_tokens(usage.get("completion_tokens"))
+    if prompt is not None and completion is not None:
+        return of_counts(prompt, completion, usage.get("total_tokens"))
+    return of_counts(total=usage.get("total_tokens"))
 
 
 def _family(response: object) -> Family:

@@ -1,0 +1,160 @@
+"""A link against a shard that the test plays, over a real Unix socket; no sleeps, no mocks."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from daemon.front.links import Link
+from protocol.frames import DECIDE, SETTLE, UNDO, FrameReader, pack
+
+PATIENCE = 5.0
+
+
+class Asked:
+    """An owner that remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.told: asyncio.Queue[tuple[object, ...]] = asyncio.Queue()
+
+    def reply(self, shard: int, charged_at: int, reply: object) -> None:
+        self.told.put_nowait(("reply", shard, charged_at, reply))
+
+    def late(self, shard: int, charged_at: int, reply: object) -> None:
+        self.told.put_nowait(("late", shard, charged_at, reply))
+
+    def unavailable(self, shard: int) -> None:
+        self.told.put_nowait(("unavailable", shard))
+
+    async def hears(self) -> tuple[object, ...]:
+        return await asyncio.wait_for(self.told.get(), PATIENCE)
+
+
+class Shard:
+    """The other end: frames as they come, replies as the test says."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = str(path)
+        self.frames: asyncio.Queue[list[object]] = asyncio.Queue()
+        self.reads: list[int] = []
+        self._writers: list[asyncio.StreamWriter] = []
+        self._server: asyncio.Server
+
+    async def open(self) -> None:
+        self._server = await asyncio.start_unix_server(self._serve, self.path)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.append(writer)
+        frames = FrameReader()
+        while data := await reader.read(65_536):
+            found = frames.feed(data)
+            self.reads.append(len(found))
+            for frame in found:
+                self.frames.put_nowait(frame)
+        writer.close()
+
+    async def next(self) -> list[object]:
+        return await asyncio.wait_for(self.frames.get(), PATIENCE)
+
+    def say(self, message: object) -> None:
+        self._writers[-1].write(pack(message))
+
+    def hang_up(self) -> None:
+        self._writers[-1].transport.abort()
+
+    def close(self) -> None:
+        self._server.close()
+        for writer in self._writers:
+            writer.transport.abort()
+
+
+@asynccontextmanager
+async def linked(tmp_path: Path, timeout: float = PATIENCE) -> AsyncIterator[tuple[Link, Shard]]:  # noqa: ASYNC109 - the link's own
+    shard = Shard(tmp_path / "s")
+    await shard.open()
+    link = Link(3, shard.path, timeout, lambda: 1_000_000)
+    link.start()
+    await asyncio.wait_for(link.connected(), PATIENCE)
+    try:
+        yield link, shard
+    finally:
+        link.stop()
+        shard.close()
+
+
+def run(test: Callable[[], Awaitable[None]]) -> None:
+    asyncio.run(asyncio.wait_for(test(), 4 * PATIENCE))
+
+
+def test_what_one_turn_asks_leaves_in_one_frame_and_comes_back_in_order(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with linked(tmp_path) as (link, shard):
+            first, second = Asked(), Asked()
+            link.decide(1, [0, "a", 5], first)
+            link.decide(1, [0, "b", 6], second)
+            assert await shard.next() == [DECIDE, 1, 1_000_000, [[0, "a", 5], [0, "b", 6]]]
+            shard.say([77, [9, -3]])
+            assert await first.hears() == ("reply", 3, 77, 9)
+            assert await second.hears() == ("reply", 3, 77, -3)
+
+    run(test)
+
+
+def test_generations_never_share_a_frame_and_undos_go_first(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with linked(tmp_path) as (link, shard):
+            link.decide(1, [0, "a", 5], Asked())
+            link.decide(2, [0, "a", 5], Asked())
+            link.undo(1, [[0, "z", 1, 2, None, b""]])
+            link.settle(b"rid", [1, 2, 3], Asked())
+            kinds = [(await shard.next())[:2] for _ in range(4)]
+            assert kinds == [[DECIDE, 1], [UNDO, 1], [DECIDE, 2], [SETTLE, 1_000_000]]
+
+    run(test)
+
+
+def test_a_silent_shard_is_given_up_and_its_answer_is_late(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with linked(tmp_path, timeout=0.02) as (link, shard):
+            asked, next_one = Asked(), Asked()
+            link.decide(1, [0, "a", 5], asked)
+            await shard.next()
+            assert await asked.hears() == ("unavailable", 3)
+            link.decide(1, [0, "b", 5], next_one)
+            await shard.next()
+            shard.say([7, [1]])
+            shard.say([8, [2]])
+            assert await asked.hears() == ("late", 3, 7, 1)
+            assert (await next_one.hears())[0] in {"reply", "unavailable"}
+
+    run(test)
+
+
+def test_a_lost_shard_is_told_to_everybody_and_found_again(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with linked(tmp_path) as (link, shard):
+            sent = Asked()
+            link.decide(1, [0, "a", 5], sent)
+            await shard.next()
+            shard.hang_up()
+            assert await sent.hears() == ("unavailable", 3)
+            await asyncio.wait_for(link.connected(), PATIENCE)
+            link.decide(1, [0, "c", 5], sent)
+            assert (await shard.next())[3] == [[0, "c", 5]]
+            shard.say([7, [4]])
+            assert await sent.hears() == ("reply", 3, 7, 4)
+
+    run(test)
+
+
+def test_replies_that_fit_no_question_end_the_link(tmp_path: Path) -> None:
+    async def test() -> None:
+        for nonsense in ([7, [1, 2]], [7], ["now", [1]], [7, 5]):
+            async with linked(tmp_path) as (link, shard):
+                asked = Asked()
+                link.decide(1, [0, "a", 5], asked)
+                await shard.next()
+                shard.say(nonsense)
+                assert await asked.hears() == ("unavailable", 3)
+
+    run(test)
