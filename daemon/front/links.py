@@ -222,6 +222,9 @@ class Link:
 
     def opened(self, transport: asyncio.Transport) -> None:
         """Take the connection to the shard."""
+        if self._stopped:
+            transport.close()
+            return
         self._transport = transport
         self._opened.set()
 

@@ -80,6 +80,8 @@ async def linked(tmp_path: Path, timeout: float = PATIENCE) -> AsyncIterator[tup
     finally:
         link.stop()
         shard.close()
+        for _ in range(5):  # let both loops' ends run off
+            await asyncio.sleep(0)
 
 
 def run(test: Callable[[], Awaitable[None]]) -> None:
