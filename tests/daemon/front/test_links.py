@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from daemon.front.links import Link
@@ -36,8 +36,8 @@ class Shard:
     def __init__(self, path: Path) -> None:
         self.path = str(path)
         self.frames: asyncio.Queue[list[object]] = asyncio.Queue()
-        self.reads: list[int] = []
         self._writers: list[asyncio.StreamWriter] = []
+        self._serving: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server
 
     async def open(self) -> None:
@@ -45,12 +45,15 @@ class Shard:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.append(writer)
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
         frames = FrameReader()
-        while data := await reader.read(65_536):
-            found = frames.feed(data)
-            self.reads.append(len(found))
-            for frame in found:
-                self.frames.put_nowait(frame)
+        with suppress(ConnectionError):
+            while data := await reader.read(65_536):
+                for frame in frames.feed(data):
+                    self.frames.put_nowait(frame)
         writer.close()
 
     async def next(self) -> list[object]:
@@ -62,10 +65,13 @@ class Shard:
     def hang_up(self) -> None:
         self._writers[-1].transport.abort()
 
-    def close(self) -> None:
+    async def left(self) -> None:
+        """Close, and wait until every connection has run to its end."""
         self._server.close()
         for writer in self._writers:
             writer.transport.abort()
+        while self._serving:
+            await asyncio.wait(self._serving)
 
 
 @asynccontextmanager
@@ -79,9 +85,7 @@ async def linked(tmp_path: Path, timeout: float = PATIENCE) -> AsyncIterator[tup
         yield link, shard
     finally:
         link.stop()
-        shard.close()
-        for _ in range(5):  # let both loops' ends run off
-            await asyncio.sleep(0)
+        await asyncio.wait_for(shard.left(), PATIENCE)
 
 
 def run(test: Callable[[], Awaitable[None]]) -> None:
