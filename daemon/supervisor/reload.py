@@ -140,11 +140,15 @@ class Reloader:
         table = rule_table(coming.loaded)
         for shard in self._shards:
             shard.tell(control.BUNDLE, coming.number, table, self.active.number)
-        if not await _all(self._shards, lambda child: child.prepared >= coming.number):
+        if not await _all(
+            self._shards, lambda child: child.prepared >= coming.number, PREPARE_SECONDS
+        ):
             return self._give_up("a shard does not answer")
         for front in self._fronts:
             _offer(front, coming)
-        if not await _all(self._fronts, lambda child: child.prepared >= coming.number):
+        if not await _all(
+            self._fronts, lambda child: child.prepared >= coming.number, PREPARE_SECONDS
+        ):
             return self._give_up("a front does not answer")
         self.active, self._coming = coming, None
         for front in self._fronts:
@@ -175,9 +179,7 @@ def _offer(front: Child, offered: Generation) -> None:
     front.tell(control.BUNDLE, offered.number, loaded.text, offered.loaded_at, loaded.jwks)
 
 
-async def _all(
-    children: Sequence[Child], done: Callable[[Child], bool], seconds: float = PREPARE_SECONDS
-) -> bool:
+async def _all(children: Sequence[Child], done: Callable[[Child], bool], seconds: float) -> bool:
     """Wait until every child is done; False if that takes too long."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds
