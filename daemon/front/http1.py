@@ -65,9 +65,17 @@ class Server(Protocol):
     from it comes early.
     """
 
-    app: App
-    bounds: Bounds
     clock: float
+
+    @property
+    def app(self) -> App:
+        """Who answers."""
+        ...
+
+    @property
+    def bounds(self) -> Bounds:
+        """What holds for each connection."""
+        ...
 
     def opened(self, connection: "HttpConnection") -> bool:
         """Count a connection in; False if it is one too many."""
