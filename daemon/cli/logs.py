@@ -1,5 +1,7 @@
 """`fairvisor logs`: pick decision records (§19) out of a stream of lines."""
 
+import sys
+
 import click
 import orjson
 
@@ -24,7 +26,7 @@ def logs(path: str | None, action: str | None, reason: str | None, *, follow: bo
     """
     given = {"action": action, "reason": reason}
     wanted = {name: value for name, value in given.items() if value is not None}
-    output = click.get_binary_stream("stdout")
+    output = sys.stdout.buffer
     try:
         for batch in lines(path, follow=follow):
             output.writelines(line + b"\n" for line in batch if _meets(line, wanted))

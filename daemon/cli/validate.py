@@ -16,25 +16,26 @@ from protocol.bundle_text import load
 _LATEST = 253_402_300_799
 
 
-class Moment(click.ParamType):
-    """Epoch seconds, or a timestamp as bundles write them."""
+def moment(ctx: click.Context, param: click.Parameter, text: str | None) -> float | None:
+    """Return epoch seconds from `--at`.
 
-    name = "time"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        """Return epoch seconds."""
-        parsed = timestamps.parse(value)
-        if parsed is not None:
-            return parsed
-        try:
-            seconds = float(str(value))
-        except ValueError:
-            seconds = -1.0
-        if not 0 <= seconds <= _LATEST:
-            self.fail("must be epoch seconds or a time such as 2026-01-31T12:00:00Z", param, ctx)
-        return seconds
+    Raises:
+        BadParameter: neither epoch seconds nor a timestamp as bundles write them.
+    """
+    if text is None:
+        return None
+    parsed = timestamps.parse(text)
+    if parsed is not None:
+        return parsed
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= _LATEST:
+        raise click.BadParameter(
+            "must be epoch seconds or a time such as 2026-01-31T12:00:00Z", ctx, param
+        )
+    return seconds
 
 
 @click.command(
@@ -48,7 +49,7 @@ class Moment(click.ParamType):
     "--format", "shape", type=click.Choice(["text", "json"]), default="text", show_default=True
 )
 @click.option(
-    "--at", type=Moment(), help="Judge expiry as of this time: epoch seconds or a timestamp."
+    "--at", callback=moment, help="Judge expiry as of this time: epoch seconds or a timestamp."
 )
 def validate(file: str, shape: str, at: float | None, *, strict: bool) -> int:
     """Check the policy bundle FILE ("-": standard input) and list every mistake with its place.
@@ -67,6 +68,8 @@ def validate(file: str, shape: str, at: float | None, *, strict: bool) -> int:
         now = time.time() if at is None else at
         report = load(text, now=now, signing_key=files.signing_key(), strict=strict)
         bundle, errors, warnings = report.bundle, report.errors, report.warnings
+    if bundle is not None:
+        warnings = [*warnings, *_unusable_keys(file, bundle)]
     if shape == "json":
         document = {
             "valid": bundle is not None,
@@ -84,6 +87,23 @@ def validate(file: str, shape: str, at: float | None, *, strict: bool) -> int:
     rules = sum(len(policy.rules) for policy in bundle.policies)
     click.echo(f"Valid: {len(bundle.policies)} policies, {rules} rules")
     return OK
+
+
+def _unusable_keys(path: str, bundle: Bundle) -> Sequence[Problem]:
+    """Return why the daemon, if it ran here, would refuse the bundle for a file it names."""
+    if not any(key.jwks_file for key in bundle.jwt.keys):
+        return ()
+    # Cryptography takes longer to import than most bundles take to check.
+    from daemon.supervisor.bundles import BundleError, read_jwks  # noqa: PLC0415 - as above
+
+    try:
+        read_jwks(path, bundle)
+    except BundleError as unusable:
+        return [
+            Problem(each.path, f"{each.message}; the daemon would refuse this bundle")
+            for each in unusable.problems
+        ]
+    return ()
 
 
 def _documents(problems: Sequence[Problem]) -> list[dict[str, str]]:

@@ -9,13 +9,12 @@ Rules
 - An entry's number is its place in the file, from 0; `settle` refers to it.
 """
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from daemon.engine.client_address import parse_address
-from daemon.llm.usage import of_counts
+from daemon.engine.settlement import usage_of_counts
 from daemon.replay.recorded import is_record, moment, request_of_record
 from protocol.bundle import MICRO
 from protocol.descriptors import value_text
@@ -27,7 +26,6 @@ SHOWN = 20
 """Flaws that are listed; one mistake made in every line need not be told a million times."""
 _LATEST = 253_402_300_799  # 9999-12-31T23:59:59Z: calendars end there
 _KEYS = {"at", "method", "path", "host", "headers", "query", "ip", "body", "jwt", "repeat"}
-_COUNTS = ("prompt_tokens", "completion_tokens", "total_tokens")
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,9 +211,7 @@ class _Judge:
         if not self.asked[of]:
             raise FlawError(f"{place}.index: entry {of} is not a request")
         counts = value.get("usage")
-        usage = None
-        if isinstance(counts, dict):
-            usage = of_counts(*[counts.get(name) for name in _COUNTS])
+        usage = usage_of_counts(counts) if isinstance(counts, dict) else None
         if usage is None:
             raise FlawError(
                 f"{place}.usage: must hold prompt_tokens and completion_tokens, or total_tokens"

@@ -31,9 +31,7 @@ _MEMORY = 1 << 30
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """The end of a reservation, in tokens of the first LLM rule (without one, in units of the
-    first budget).
-    """
+    """The end of a reservation: tokens of the first LLM rule, else units of the first budget."""
 
     settled: bool
     refunded: float = 0
