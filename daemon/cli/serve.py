@@ -8,6 +8,7 @@ import time
 import click
 import uvloop
 
+from daemon.cli.command import Command
 from daemon.front.files import LookupFileError, country_lookup, tor_exits
 from daemon.settings import VARIABLES, Settings, SettingsError, ignored, load
 from daemon.supervisor.bundles import BundleError, Loaded, read_bundle
@@ -21,9 +22,16 @@ def _variables() -> str:
     return "\b\nSettings come from the environment:\n" + "\n".join(rows)
 
 
-@click.command(epilog=_variables())
+@click.command(
+    cls=Command,
+    short_help="Run the daemon in the foreground.",
+    epilog=_variables(),
+)
 def serve() -> None:
-    """Run the daemon in the foreground until SIGTERM or Ctrl-C."""
+    """Run the daemon in the foreground until SIGTERM or Ctrl-C.
+
+    Example: FAIRVISOR_CONFIG_FILE=policy.json fairvisor serve
+    """
     try:
         settings = load(os.environ)
         start_logging(settings)

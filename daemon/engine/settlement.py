@@ -78,7 +78,7 @@ def _identify(text: object) -> tuple[bytes, tuple[int, ...]]:
 def _usage(document: dict[str, object]) -> Usage:
     usage = document.get("usage")
     if isinstance(usage, dict):
-        found = _counts(usage)
+        found = usage_of_counts(usage)
         if found is None:
             raise SettlementError(
                 "'usage' needs prompt_tokens and completion_tokens, or total_tokens, >= 0"
@@ -99,7 +99,7 @@ def _usage(document: dict[str, object]) -> Usage:
     return extracted
 
 
-def _counts(usage: dict[str, object]) -> Usage | None:
+def usage_of_counts(usage: dict[str, object]) -> Usage | None:
     """Return the usage of two counts, or of a total; None if neither is there and valid."""
     prompt = whole_tokens(usage.get("prompt_tokens"))
     completion = whole_tokens(usage.get("completion_tokens"))

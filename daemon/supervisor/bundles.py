@@ -42,18 +42,27 @@ def read_bundle(path: str, *, now: float, signing_key: bytes | None) -> Loaded:
     report = load(text, now=now, signing_key=signing_key)
     if report.bundle is None:
         raise BundleError(path, report.errors)
+    return Loaded(report.bundle, text, report.warnings, read_jwks(path, report.bundle))
+
+
+def read_jwks(path: str, bundle: Bundle) -> dict[str, bytes]:
+    """Return the JWKS documents that the bundle in `path` names, by name.
+
+    Raises:
+        BundleError: one cannot be read, or a key of the bundle cannot be used.
+    """
     jwks = {
         key.jwks_file: _read(
             path, beside(path, key.jwks_file), f"$.jwt.keys[{index}].jwks_file", MAX_JWKS_BYTES
         )
-        for index, key in enumerate(report.bundle.jwt.keys)
+        for index, key in enumerate(bundle.jwt.keys)
         if key.jwks_file
     }
     try:
-        claims_reader(report.bundle.jwt, jwks)
+        claims_reader(bundle.jwt, jwks)
     except UnusableKeyError as error:
         raise BundleError(path, (error.problem,)) from None
-    return Loaded(report.bundle, text, report.warnings, jwks)
+    return jwks
 
 
 def beside(bundle_path: str, name: str) -> str:

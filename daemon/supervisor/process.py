@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Coroutine
 from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, version
 from socket import socket
 from typing import Any
 
@@ -23,6 +22,7 @@ from daemon.supervisor.collection import Collection
 from daemon.supervisor.listeners import ListenError, RuntimeFolder, bind
 from daemon.supervisor.metrics import render
 from daemon.supervisor.reload import Generation, Reloader
+from daemon.version import package_version
 from protocol import control
 
 log = logging.getLogger("fairvisor")
@@ -30,14 +30,6 @@ log = logging.getLogger("fairvisor")
 DRAIN_SECONDS = 37.0
 """Fronts get 35 s to finish; what is left then is killed."""
 START_SECONDS = 20.0
-
-
-def package_version() -> str:
-    """Return the installed version."""
-    try:
-        return version("fairvisor")
-    except PackageNotFoundError:
-        return "unknown"
 
 
 class Supervisor:

@@ -16,9 +16,9 @@ import orjson
 from daemon.engine.engine import NO_BUNDLE, Engine, Finished
 from daemon.engine.evaluation import Evaluation
 from daemon.engine.sources import Sources
-from protocol.bundle import Bundle
+from protocol.bundle import MICRO, Bundle
 from protocol.decision import Decision
-from protocol.descriptors import canonical_header
+from protocol.descriptors import canonical_header, value_text
 from protocol.frames import DECIDE, SETTLE, UNDO, FrameReader, pack
 from protocol.operations import RuleSpec
 from protocol.request import Request
@@ -31,17 +31,18 @@ _MEMORY = 1 << 30
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """The end of a reservation, in tokens of the first LLM rule (micro-units without one)."""
+    """The end of a reservation: tokens of the first LLM rule, else units of the first budget."""
 
     settled: bool
-    refunded: int = 0
-    overrun: int = 0
+    refunded: float = 0
+    overrun: float = 0
 
 
 class Replay:
     """One daemon in a box: an engine, its shards, and what every request reserved.
 
-    Times are in microseconds since the epoch.
+    Times are in microseconds since the epoch. `evaluation` is that of the last request, None if
+    no counter had to be asked.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Replay:
         self._sources = sources
         self._shards = [ShardService(_MEMORY, reservation_ttl) for _ in range(sources.shards)]
         self.engine: Engine | None = None
+        self.evaluation: Evaluation | None = None
         self._reservations: dict[int, tuple[Engine, Evaluation]] = {}
         self._numbers = count()
         if bundle is not None:
@@ -68,11 +70,13 @@ class Replay:
         """Return the request's number and its decision, charged on the shards."""
         number = next(self._numbers)
         engine = self.engine
+        self.evaluation = None
         if engine is None:
             return number, Finished(NO_BUNDLE)
         begun = engine.begin(request, now)
         if isinstance(begun, Decision):
             return number, Finished(begun)
+        self.evaluation = begun
         for shard, item in begun.parts.items():
             charged_at, replies = self._ask(shard, [DECIDE, engine.generation, now, [item]])
             begun.reply(shard, charged_at, replies[0])
@@ -100,6 +104,10 @@ class Replay:
             return Settled(settled=False)
         return settled(sorted(entries), engine.table)
 
+    def forget(self, number: int) -> None:
+        """Drop what request `number` reserved from memory: nobody will settle it."""
+        self._reservations.pop(number, None)
+
     def reset_breakers(self) -> None:
         """Close every circuit breaker by hand (§17)."""
         for shard in self._shards:
@@ -111,48 +119,69 @@ class Replay:
 
 
 def settled(entries: list[list[Any]], table: tuple[RuleSpec, ...]) -> Settled:
-    """Return the difference of the first LLM rule among [number, identity, reserved, actual] entries."""
+    """Return the first LLM rule's difference; entries are [number, identity, reserved, actual]."""
     tokens = [entry for entry in entries if table[entry[0]].kind == "token_bucket_llm"]
     if not entries:
         return Settled(settled=True)
     _, _, reserved, actual = (tokens or entries)[0]
+    unit = 1 if tokens else MICRO
     return Settled(
-        settled=True, refunded=max(0, reserved - actual), overrun=max(0, actual - reserved)
+        settled=True,
+        refunded=_in_units(max(0, reserved - actual), unit),
+        overrun=_in_units(max(0, actual - reserved), unit),
     )
+
+
+def _in_units(amount: int, unit: int) -> float:
+    return amount / unit if amount % unit else amount // unit
 
 
 def request_of(entry: Mapping[str, Any], sources: Sources) -> Request:
     """Return the request that an entry of a requests file describes.
 
     `ip` is the socket peer's address, absent for a Unix socket; `jwt` holds claims, sent as an
-    unsigned token; `body` is an object (JSON) or text; `query` is an object or text.
+    unsigned token; `body` is text, or any other JSON value; `query` is an object or text.
+    A list in `headers` or `query` stands for a name that is sent several times.
     """
     path, _, query = str(entry.get("path", "/")).partition("?")
     more = entry.get("query")
     if more:
-        added = urlencode(more) if isinstance(more, Mapping) else str(more)
+        added = urlencode(_pairs(more)) if isinstance(more, Mapping) else str(more)
         query = f"{query}&{added}" if query else added
     headers: dict[bytes, bytes] = {}
-    for name, value in (entry.get("headers") or {}).items():
-        headers.setdefault(canonical_header(str(name)).encode(), str(value).encode())
+    for name, value in _pairs(entry.get("headers") or {}):
+        key, raw = canonical_header(name).encode(), value.encode()
+        if key == b"x-forwarded-for" and key in headers:
+            headers[key] += b", " + raw
+        headers.setdefault(key, raw)
     if entry.get("jwt") is not None:
         headers[b"authorization"] = unsigned_token(entry["jwt"])
-    body = entry.get("body")
     peer = str(entry.get("ip") or "")
     return Request(
         method=str(entry.get("method") or "GET"),
         path=path,
         headers=headers,
         query=query,
-        host=str(entry.get("host") or ""),
+        host=str(entry.get("host") or "") or headers.get(b"host", b"").decode(),
         peer=peer,
         trusted=sources.trusted.trusts(peer),
-        body=b""
-        if body is None
-        else body.encode()
-        if isinstance(body, str)
-        else orjson.dumps(body),
+        body=_body(entry.get("body")),
     )
+
+
+def _pairs(fields: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return names and values as text; a list stands for a name that is repeated."""
+    return [
+        (name, value_text(each) or "")
+        for name, value in fields.items()
+        for each in (value if isinstance(value, list) else [value])
+    ]
+
+
+def _body(body: object) -> bytes:
+    if body is None:
+        return b""
+    return body.encode() if isinstance(body, str) else orjson.dumps(body)
 
 
 def unsigned_token(claims: Mapping[str, object]) -> bytes:

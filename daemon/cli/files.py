@@ -1,0 +1,35 @@
+"""Files a user names: read within bounds, `-` is standard input."""
+
+import os
+import sys
+from pathlib import Path
+
+from daemon.cli.exits import Failure
+
+MAX_BUNDLE_BYTES = 64 << 20
+MAX_REQUESTS_BYTES = 1 << 30
+
+
+def read(path: str, limit: int) -> bytes:
+    """Return a file's bytes.
+
+    Raises:
+        Failure: it cannot be read, or holds more than `limit` bytes.
+    """
+    name = "standard input" if path == "-" else path
+    try:
+        if path == "-":
+            text = sys.stdin.buffer.read(limit + 1)
+        else:
+            with Path(path).open("rb") as file:
+                text = file.read(limit + 1)
+    except OSError as error:
+        raise Failure(f"{name}: cannot be read: {os.strerror(error.errno or 0)}") from None
+    if len(text) > limit:
+        raise Failure(f"{name}: is larger than {limit >> 20} MiB")
+    return text
+
+
+def signing_key() -> bytes | None:
+    """Return the key that bundles must be signed with (§2.6), None without one."""
+    return os.environ.get("FAIRVISOR_BUNDLE_SIGNING_KEY", "").strip().encode() or None

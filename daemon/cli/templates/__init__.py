@@ -1,0 +1,1 @@
+"""First policies for `fairvisor init` (§16), as files."""
