@@ -115,11 +115,17 @@ class Link:
             self._loop.call_soon(self._flush)
 
     def undo(self, generation: int, undos: list[list[object]]) -> None:
-        """Take operations back; nothing is answered."""
-        if self._transport is None:
+        """Take operations back; nothing is answered.
+
+        While the link is down they wait for it: the shard may still hold what it charged. A shard
+        that was restarted meanwhile knows that it did not.
+        """
+        waiting = self._undos.setdefault(generation, [])
+        if self._transport is None and len(waiting) >= MAX_WAITING:
             return
-        self._undos.setdefault(generation, []).extend(undos)
-        self._schedule()
+        waiting.extend(undos)
+        if self._transport is not None:
+            self._schedule()
 
     def settle(self, reservation: bytes, usage: object, owner: Owner) -> None:
         """Ask the shard to settle what it holds of a reservation."""
@@ -227,6 +233,8 @@ class Link:
             return
         self._transport = transport
         self._opened.set()
+        if self._undos:
+            self._schedule()
 
     def dropped(self) -> None:
         """Tell everybody who waits that the shard is gone, and connect again."""
@@ -238,7 +246,7 @@ class Link:
         self._waiting = 0
         self._items, self._owners = [], []
         self._settlements, self._settlers = [], []
-        self._undos, self._out = {}, []
+        self._out = []
         for owner in orphans:
             owner.unavailable(self.shard)
         self.start()

@@ -153,6 +153,20 @@ def test_a_lost_shard_is_told_to_everybody_and_found_again(tmp_path: Path) -> No
     run(test)
 
 
+def test_what_must_be_taken_back_waits_for_the_shard(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with linked(tmp_path) as (link, shard):
+            asked = Asked()
+            link.decide(1, [0, "a", 5], asked)
+            await shard.next()
+            shard.hang_up()
+            assert await asked.hears() == ("unavailable", 3)
+            link.undo(1, [[0, "a", 5, 7, None, b""]])
+            assert await shard.next() == [UNDO, 1, 1_000_000, [[0, "a", 5, 7, None, b""]]]
+
+    run(test)
+
+
 def test_replies_that_fit_no_question_end_the_link(tmp_path: Path) -> None:
     async def test() -> None:
         for nonsense in ([7, [1, 2]], [7], ["now", [1]], [7, 5]):
