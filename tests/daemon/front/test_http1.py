@@ -597,19 +597,21 @@ def perform(client: Client, act: str | bytes) -> None:
         if readable:
             client.send(act)
         return
-    acts: dict[str, Callable[[], object]] = {
+    acts: dict[str, Callable[[], bytes | None]] = {
         "answer": lambda: client.answer(min(1, len(client.server.app.unanswered))),
         "pause": connection.pause_writing,
         "resume": connection.resume_writing,
         "retire": connection.retire,
         "finish": connection.finish,
         "time": lambda: client.pass_time(100),
-        "eof": lambda: not readable or leave(client),
+        "eof": lambda: leave(client, readable=readable),
     }
     acts[act]()
 
 
-def leave(client: Client) -> None:
+def leave(client: Client, *, readable: bool) -> None:
+    if not readable:
+        return
     keep_open = client.connection.eof_received()
     client.transport.reading = False
     assert keep_open or client.transport.closed
