@@ -12,7 +12,8 @@ Shard to front, one per DECIDE or SETTLE
                              for SETTLE [number, identity, reserved, actual] by rule, or None
 
 `rid` (bytes, b"" for none) stands first in an item that reserves. An undo with `verdict` None gives
-a charge back; one with the verdict takes the operation back as if it had never been evaluated.
+a charge back; one with the verdict takes the operation back as if it had never been evaluated. Its
+`rid` is that of a charge held for settlement, b"" for any other.
 """
 
 import struct

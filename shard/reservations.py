@@ -50,16 +50,17 @@ class Reservations(Generic[T]):
             return None
         return held
 
-    def drop(self, reservation: bytes, unwanted: Callable[[T], bool]) -> None:
-        """Forget the entries of a reservation whose charges have been taken back."""
+    def drop(self, reservation: bytes, unwanted: Callable[[T], bool]) -> bool:
+        """Forget the entries whose charges are to be taken back; return whether any was held."""
         held = self._held.get(reservation)
         if held is None:
-            return
+            return False
         entries = tuple(entry for entry in held.entries if not unwanted(entry))
         if entries:
             self._held[reservation] = Held(entries, held.charged_at)
         else:
             del self._held[reservation]
+        return len(entries) < len(held.entries)
 
     def expire(self, now: int, budget: int) -> int:
         """Forget at most `budget` expired reservations; return how many."""

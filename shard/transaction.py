@@ -19,6 +19,7 @@ from protocol.bundle import MICRO
 from protocol.operations import Key, Verdict, Wire
 from protocol.pricing import Rates
 from protocol.usage import Usage
+from shard.algorithms.limiter import granted
 from shard.counters import CounterTable
 from shard.reservations import Held, Reservations
 
@@ -106,8 +107,15 @@ class Transactions:
             self.reservations.hold(reservation, entries, now)  # type: ignore[arg-type]
 
     def undo(self, tables: Sequence[CounterTable], undos: list[list[Wire]], now: int) -> None:
-        """Take back operations that were granted here and refused elsewhere."""
+        """Take back operations that were granted here and refused elsewhere.
+
+        One with a reservation that holds it no more was settled first, by way of another front:
+        it keeps what was really used, and is not given back a second time.
+        """
         for number, key, cost, charged_at, verdict, reservation in undos:
+            held = reservation and (verdict is None or granted(verdict))
+            if held and not self.reservations.drop(reservation, partial(_is_of, number)):
+                continue
             table = tables[number]
             state = table.states.get(key)
             if verdict is None:
@@ -115,8 +123,6 @@ class Transactions:
             else:
                 new = table.limiter.retract(state, cost, charged_at, now, verdict)
             store(table, key, new, now)
-            if reservation:
-                self.reservations.drop(reservation, partial(_is_of, number))
 
     def settle(self, reservation: bytes, usage: Usage | None, now: int) -> list[list[Wire]] | None:
         """Settle a reservation: [[number, identity, reserved, actual], …], None if not held.

@@ -114,10 +114,10 @@ class Evaluation:
         stops = self.stops
         places: dict[int, None] = {}
         for index, check in enumerate(self.checks):
-            if not check.reserves or check.segment in stops or not granted(self.verdict(index)):
+            if check.segment in stops or not granted(self.verdict(index)):
                 continue
-            if check.dollars and isinstance(self.costs[index], int):
-                continue  # the price of an unknown model is not reconciled
+            if not self._reserves(index):
+                continue
             places[placement(self.keys[index])] = None
         return list(places)
 
@@ -153,9 +153,16 @@ class Evaluation:
             else:
                 continue
             undo = [check.number, self.keys[index], _amount(self.costs[index])]
-            undo += [self.charged_at[shard], how, self.reservation]
+            undo += [self.charged_at[shard], how]
+            undo.append(self.reservation if self._reserves(index) else b"")
             undos.setdefault(shard, []).append(undo)
         return undos
+
+    def _reserves(self, index: int) -> bool:
+        """Return whether an operation's shard holds it under the reservation once it is granted."""
+        check = self.checks[index]
+        # the price of an unknown model is not reconciled
+        return check.reserves and not (check.dollars and isinstance(self.costs[index], int))
 
     def _left_clean(self, refused_at: int | None) -> bool:
         """Return whether no shard holds anything that must go: the two common cases, told fast."""

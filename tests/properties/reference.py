@@ -417,7 +417,7 @@ class Reference:
 
     # the four algorithms
 
-    def token_bucket(self, policy: Json, rule: Json, mode: str, values: tuple[str, ...],
+    def token_bucket(self, policy: Json, rule: Json, mode: str, values: tuple[str, ...],  # noqa: PLR0913 - one signature for the four
                      asked: Asked, now: Fraction, seen: Seen) -> None:  # fmt: skip
         config = rule["algorithm_config"]
         rate, burst = dec(config["tokens_per_second"]), dec(config["burst"])
@@ -435,7 +435,7 @@ class Reference:
         if mode == "enforce":
             seen.limiter((policy["id"], rule_name(rule)), Fraction(floor(bucket.level)), burst)
 
-    def sliding_window(self, policy: Json, rule: Json, mode: str, values: tuple[str, ...],
+    def sliding_window(self, policy: Json, rule: Json, mode: str, values: tuple[str, ...],  # noqa: PLR0913 - one signature for the four
                        asked: Asked, now: Fraction, seen: Seen) -> None:  # fmt: skip
         config = rule["algorithm_config"]
         limit, window = dec(config["limit"]), config["window_seconds"]
@@ -458,7 +458,7 @@ class Reference:
             left = Fraction(floor(limit - weighed - current - cost))
             seen.limiter((policy["id"], rule_name(rule)), left, limit)
 
-    def cost_based(self, policy: Json, rule: Json, mode: str, values: tuple[str, ...],
+    def cost_based(self, policy: Json, rule: Json, mode: str, values: tuple[str, ...],  # noqa: PLR0913 - one signature for the four
                    asked: Asked, now: Fraction, seen: Seen) -> None:  # fmt: skip
         config = rule["algorithm_config"]
         budget = dec(config["budget"])
@@ -496,7 +496,7 @@ class Reference:
         elif seen.warning is None:
             seen.warning = (*where, "budget_warn", 0)
 
-    def token_bucket_llm(self, policy: Json, rule: Json, mode: str, values: tuple[str, ...],
+    def token_bucket_llm(self, policy: Json, rule: Json, mode: str, values: tuple[str, ...],  # noqa: PLR0913 - one signature for the four
                          asked: Asked, now: Fraction, seen: Seen) -> None:  # fmt: skip
         config = rule["algorithm_config"]
         tpm = dec(config["tokens_per_minute"])
