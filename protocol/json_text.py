@@ -93,7 +93,7 @@ def _explain(text: bytes, error: orjson.JSONDecodeError) -> str:
             else ""
         )
         return f"not valid UTF-8 at line {line}, byte {column}{hint}"
-    if "depth" in error.msg or "ecursion" in error.msg:
+    if any(word in error.msg for word in ("depth", "ecursion", "allocate")):
         return f"the JSON is nested deeper than {DEEPEST} levels (line {error.lineno})"
     hint = _hint(decoded, error.pos)
     return f"not valid JSON at line {error.lineno}, column {error.colno}: {error.msg}{hint}"

@@ -9,6 +9,7 @@ import click
 import uvloop
 
 from daemon.cli.command import Command
+from daemon.engine.client_address import TrustedProxies
 from daemon.front.files import LookupFileError, country_lookup, tor_exits
 from daemon.settings import VARIABLES, Settings, SettingsError, ignored, load
 from daemon.supervisor.bundles import BundleError, Loaded, read_bundle
@@ -38,6 +39,7 @@ def serve() -> None:
         loaded = _bundle(settings)
         country_lookup(settings.geoip_file)
         tor_exits(settings.tor_exits_file)
+        _check_proxies(settings)
     except (SettingsError, LookupFileError) as error:
         fail(str(error))
     except BundleError as error:
@@ -59,6 +61,14 @@ def _bundle(settings: Settings) -> Loaded:
             "then set FAIRVISOR_CONFIG_FILE=policy.json"
         )
     return read_bundle(settings.config_file, now=time.time(), signing_key=settings.signing_key)
+
+
+def _check_proxies(settings: Settings) -> None:
+    # The fronts read the networks; here they would only be found to be wrong one by one.
+    try:
+        TrustedProxies.parse(settings.trusted_proxies)
+    except ValueError as error:
+        raise SettingsError(f"FAIRVISOR_TRUSTED_PROXIES: {error}") from None
 
 
 def start_logging(settings: Settings) -> None:
