@@ -12,10 +12,9 @@ from daemon.cli.command import Command
 from daemon.engine.client_address import TrustedProxies
 from daemon.front.files import LookupFileError, country_lookup, tor_exits
 from daemon.settings import VARIABLES, Settings, SettingsError, ignored, load
+from daemon.stderr_log import start_logging
 from daemon.supervisor.bundles import BundleError, Loaded, read_bundle
 from daemon.supervisor.process import Supervisor
-
-_LEVELS = {"notice": logging.INFO, "alert": logging.CRITICAL, "emerg": logging.CRITICAL}
 
 
 def _variables() -> str:
@@ -35,7 +34,7 @@ def serve() -> None:
     """
     try:
         settings = load(os.environ)
-        start_logging(settings)
+        start_logging(settings.log_level)
         loaded = _bundle(settings)
         country_lookup(settings.geoip_file)
         tor_exits(settings.tor_exits_file)
@@ -69,14 +68,6 @@ def _check_proxies(settings: Settings) -> None:
         TrustedProxies.parse(settings.trusted_proxies)
     except ValueError as error:
         raise SettingsError(f"FAIRVISOR_TRUSTED_PROXIES: {error}") from None
-
-
-def start_logging(settings: Settings) -> None:
-    """Log to standard error, one line each."""
-    level = _LEVELS.get(settings.log_level) or logging.getLevelNamesMapping().get(
-        settings.log_level.upper(), logging.INFO
-    )
-    logging.basicConfig(level=level, format="fairvisor: %(levelname)s: %(message)s")
 
 
 def fail(message: str) -> None:
