@@ -80,6 +80,7 @@ class Settings:
     geoip_file: str | None
     tor_exits_file: str | None
     signing_key: bytes | None = field(default=None, repr=False)
+    debug_session_secret: bytes | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,6 +321,13 @@ VARIABLES: tuple[Variable, ...] = (
         "signing_key",
         None,
         "key of signed bundles; with it, unsigned ones are refused",
+        str.encode,
+    ),
+    Variable(
+        "FAIRVISOR_DEBUG_SESSION_SECRET",
+        "debug_session_secret",
+        None,
+        "opens debug sessions, whose answers explain themselves; without it there are none",
         str.encode,
     ),
 )

@@ -23,7 +23,7 @@ from daemon.engine.outcome import Outcome, fold
 from daemon.engine.routes import Routes
 from daemon.engine.settlement import reservation_text
 from daemon.engine.sources import Sources
-from protocol.bundle import MICRO, Bundle, Override
+from protocol.bundle import MICRO, Bundle, KillSwitch, Override
 from protocol.decision import Decision
 from protocol.operations import Key, RuleSpec
 from protocol.paths import normal_form
@@ -33,12 +33,16 @@ from protocol.request import Request
 NO_BUNDLE = Decision(
     action="reject", status=503, reason="no_bundle_loaded", retry_after_base=1, retry_after=1
 )
+UNAVAILABLE = Decision(
+    action="reject", status=503, reason="service_unavailable", retry_after_base=1, retry_after=1
+)
 _NO_MATCH = Decision(reason="no_matching_policy")
 _KILL_SWITCH_RETRY = 3600
 
 
 @dataclass(frozen=True, slots=True)
 class _Switch:
+    entry: KillSwitch
     extract: Extractor
     value: str
     route: str | None
@@ -71,6 +75,7 @@ class Engine:
         self._shadow_routes = Routes(plan.shadowed)
         self._switches = tuple(
             _Switch(
+                switch,
                 extractor(switch.scope_key),
                 switch.scope_value,
                 switch.route,
@@ -81,6 +86,7 @@ class Engine:
         self._claims: Callable[[bytes, float], dict[str, object] | None] = claims_reader(
             bundle.jwt, sources.jwks
         )
+        self.overridable = bool(bundle.global_shadow or bundle.kill_switch_override)
 
     def begin(self, request: Request, now: int) -> Decision | Evaluation:
         """Return the decision if no counter is needed, else the operations to send.
@@ -114,6 +120,15 @@ class Engine:
         elif evaluation.reservation:
             decision = replace(decision, reservation=_reservation(evaluation))
         return Finished(decision, undos, outcome)
+
+    def context(self, request: Request, now: int) -> Context:
+        """Return a request's lazy views, for those who report on a decision afterwards."""
+        return Context(request, self.sources, self._claims, now)
+
+    def kill_switch(self, context: Context) -> KillSwitch | None:
+        """Return the kill switch that matches (§6.2), whether or not switches are overridden."""
+        switch = self._switched_off(context)
+        return switch.entry if switch else None
 
     def _switched_off(self, context: Context) -> _Switch | None:
         path = context.request.path
@@ -223,7 +238,7 @@ def _missing(check: Check, evaluation: Evaluation) -> bool:
         return True
     context = evaluation.context
     pairs = zip(rule.limit_keys, check.extract, strict=True)
-    evaluation.missing += [key for key, extract in pairs if extract(context) is None]
+    evaluation.missing += [(check, key) for key, extract in pairs if extract(context) is None]
     if rule.on_missing == "skip":
         return True
     evaluation.refuse(check, "descriptor_missing")

@@ -57,7 +57,7 @@ class Evaluation:
         self.costs: list[object] = []
         self.parts: dict[int, list[object]] = {}
         self.refusals: dict[int, str] = {}
-        self.missing: list[str] = []
+        self.missing: list[tuple[Check, str]] = []
         self.reservation: bytes = b""
         self.replies: dict[int, Sequence[Verdict | None]] = {}
         self.charged_at: dict[int, int] = {}

@@ -2,23 +2,29 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
-from time import perf_counter, time_ns
+from time import perf_counter, time, time_ns
 from typing import Any
 
-import orjson
-
 from adapters import native
-from daemon.engine.engine import NO_BUNDLE, Engine, Finished
+from daemon.engine.engine import NO_BUNDLE, UNAVAILABLE, Engine, Finished
 from daemon.engine.evaluation import Evaluation
 from daemon.engine.jitter import bucket_label
+from daemon.engine.record import Decided
 from daemon.engine.settlement import SettlementError, read_settlement
+from daemon.front.answers import answer, no_content, respond
+from daemon.front.debug import PATHS as DEBUG_PATHS
+from daemon.front.debug import DebugSessions
 from daemon.front.http1 import HttpConnection
 from daemon.front.links import Link
+from daemon.front.recorder import Recorder
 from daemon.front.request_reader import Inbound
 from daemon.front.settle import Settling
 from daemon.front.tally import Tally
+from protocol.bundle import MICRO
 from protocol.decision import Decision
+from protocol.request import Request
 
 Scrape = Callable[[Callable[[bytes], None]], None]
 """Asks the supervisor for the metrics text of all processes and calls back with it."""
@@ -35,15 +41,26 @@ def now_us() -> int:
 class App:
     """What a front serves. The process around it switches `engine` and `draining`."""
 
-    def __init__(self, links: list[Link], tally: Tally, scrape: Scrape, mode: str) -> None:
+    def __init__(  # noqa: PLR0913 - what it asks, what it tells, how it is set
+        self,
+        links: list[Link],
+        tally: Tally,
+        recorder: Recorder,
+        scrape: Scrape,
+        mode: str,
+        debug: DebugSessions | None = None,
+    ) -> None:
         self.engine: Engine | None = None
         self.draining = False
         self.loaded_at = ""
         self.links = links
         self.tally = tally
+        self.recorder = recorder
+        self.debug = debug
         self.mode = mode
         self._scrape = scrape
         self._loop = asyncio.get_running_loop()
+        self.clock = self._loop.time
         self._local: dict[bytes, Callable[[HttpConnection, Inbound], None]] = {
             b"/livez": self._livez,
             b"/readyz": self._readyz,
@@ -61,6 +78,8 @@ class App:
         endpoint = self._local.get(path)
         if path == _SETTLE:
             self._settle(connection, inbound)
+        elif path in DEBUG_PATHS and self.debug is not None:
+            self.debug.handle(connection, inbound, path, time())
         elif endpoint is None:
             answer(connection, 404, {"error": "not_found", "try": "/v1/decision"})
         elif inbound.method not in {"GET", "HEAD"}:
@@ -71,18 +90,16 @@ class App:
     def _decide(self, connection: HttpConnection, inbound: Inbound) -> None:
         exchange = Exchange(self, connection, inbound)
         engine = self.engine
+        if not inbound.trusted:
+            self.recorder.untrusted(inbound, self.clock())
         if engine is None:
             exchange.answer(NO_BUNDLE)
             return
-        request = native.read(
-            inbound.method,
-            inbound.target,
-            inbound.headers,
-            inbound.body,
-            inbound.peer,
-            trusted=inbound.trusted,
-        )
-        begun = engine.begin(request, now_us())
+        try:
+            begun = engine.begin(read(inbound), now_us())
+        except Exception as error:  # noqa: BLE001 - one request must not take the front with it
+            exchange.fail(error)
+            return
         if isinstance(begun, Decision):
             exchange.answer(begun)
         else:
@@ -109,13 +126,10 @@ class App:
         checks = self.engine.checks if self.engine else {}
         for _number, identity, reserved, actual in entries:
             check = checks.get(identity)
-            if check is not None and check.kind == "token_bucket_llm":
-                labels = ("actual", check.policy_id, check.route)
-                self.tally.add("tokens_consumed_total", labels, actual)
-                unused = max(0, reserved - actual)
-                self.tally.add("token_reservation_unused_total", (check.route,), unused)
+            if check is not None:
+                self.tally.settled(check, reserved, actual, now_us())
         if found:
-            connection.respond(b"HTTP/1.1 204 No Content\r\n")
+            no_content(connection)
         elif lost:
             fields = "Retry-After: 1\r\n"
             answer(connection, 503, {"error": "counter_unavailable"}, fields)
@@ -151,7 +165,20 @@ class App:
         return self._loop.call_later(delay, call)
 
 
+def read(inbound: Inbound) -> Request:
+    """Return the request that a gateway asks about."""
+    return native.read(
+        inbound.method,
+        inbound.target,
+        inbound.headers,
+        inbound.body,
+        inbound.peer,
+        trusted=inbound.trusted,
+    )
+
+
 _SETTLE = b"/v1/settle"
+_NOTHING_REACHED = -1
 _AFTER_PREFIX = {b"", b"/", b"?"}
 
 
@@ -164,6 +191,7 @@ class Exchange:
     def __init__(self, app: App, connection: HttpConnection, inbound: Inbound) -> None:
         self._app = app
         self._connection = connection
+        self._finished: Finished | None = None
         self._inbound = inbound
         self._started = perf_counter()
         self._waiting = 0
@@ -172,7 +200,6 @@ class Exchange:
         """Send the operations to their shards; the last reply finishes the exchange."""
         self._engine = engine
         self._evaluation = evaluation
-        self._finished: Finished | None = None
         parts = evaluation.parts
         if not parts:
             self._finish()
@@ -209,57 +236,75 @@ class Exchange:
 
     def _finish(self) -> None:
         engine = self._engine
-        finished = self._finished = engine.finish(self._evaluation)
+        evaluation = self._evaluation
+        app = self._app
+        try:
+            finished = engine.finish(evaluation)
+        except Exception as error:  # noqa: BLE001 - one request must not take the front with it
+            with suppress(Exception):  # what could not be judged may not be told apart either
+                for shard, undos in evaluation.undos(_NOTHING_REACHED).items():
+                    app.links[shard].undo(engine.generation, undos)
+            self.fail(error)
+            return
+        self._finished = finished
         for shard, undos in finished.undos.items():
-            self._app.links[shard].undo(engine.generation, undos)
-        self._count(finished)
+            app.links[shard].undo(engine.generation, undos)
+        app.tally.evaluated(evaluation, finished)
+        if evaluation.missing:
+            app.recorder.missing(evaluation.missing, app.clock())
         self.answer(finished.decision)
 
-    def _count(self, finished: Finished) -> None:
-        tally = self._app.tally
-        for key in self._evaluation.missing:
-            tally.add("descriptor_missing_total", (key,))
-        outcome = finished.outcome
-        if outcome is not None and outcome.degraded:
-            for labels in outcome.degraded:
-                tally.add("degraded_decisions_total", labels)
+    def fail(self, error: Exception) -> None:
+        """Answer a request that cannot be decided."""
+        self._app.recorder.failed(error, self._app.clock())
+        self.answer(UNAVAILABLE)
 
     def answer(self, decision: Decision) -> None:
         """Write the answer, after the delay of a throttle if the caller will not wait itself."""
         app = self._app
-        app.tally.decided(
-            decision.action,
-            decision.reason,
-            decision.policy_id or "none",
-            decision.route,
-            app.mode,
-            perf_counter() - self._started,
-        )
+        delay = decision.delay_ms
+        told = delay > 0 and self._prefers_header()
+        head, body = native.write(decision, delay_header=told)
+        seconds = perf_counter() - self._started
+        app.tally.decided(decision, app.mode, seconds)
+        if app.debug is not None:
+            head += self._debug_fields(app.debug, decision, seconds)
+        connection = self._connection
+        if delay and not told:
+            connection.wait(app.later(delay / 1000, lambda: connection.respond(head, body)))
+        else:
+            connection.respond(head, body)
+        # Whatever is worth a record is rare, except where everything is recorded.
+        if (
+            decision.action != "allow"
+            or decision.warning
+            or decision.would_reject
+            or app.recorder.everything
+        ):
+            self._record(decision, seconds)
+        engine = app.engine
+        if engine is not None and engine.overridable:
+            app.tally.overridden(decision, engine.bundle, now_us())
+
+    def _prefers_header(self) -> bool:
+        prefer = self._inbound.headers.get(b"x-fairvisor-prefer", b"")
+        return prefer.strip().lower() == _DELAY_HEADER
+
+    def _debug_fields(self, debug: DebugSessions, decision: Decision, seconds: float) -> bytes:
+        evaluation = self._evaluation if self._finished else None
+        return debug.fields(self._inbound, decision, evaluation, int(seconds * MICRO), time())
+
+    def _record(self, decision: Decision, seconds: float) -> None:
+        app, finished = self._app, self._finished
         if decision.action == "reject" and decision.retry_after:
             app.tally.add("retry_after_bucket_total", (bucket_label(decision.retry_after),))
-        connection = self._connection
-        if not decision.delay_ms:
-            connection.respond(*native.write(decision))
-            return
-        prefer = self._inbound.headers.get(b"x-fairvisor-prefer", b"").strip().lower()
-        if prefer == _DELAY_HEADER:
-            connection.respond(*native.write(decision, delay_header=True))
-            return
-        head, body = native.write(decision)
-        connection.wait(app.later(decision.delay_ms / 1000, lambda: connection.respond(head, body)))
-
-
-def answer(connection: HttpConnection, status: int, document: object, fields: str = "") -> None:
-    """Answer with a JSON document; `fields` are further header lines, each ended by CRLF."""
-    respond(connection, status, "application/json", orjson.dumps(document), fields)
-
-
-def respond(
-    connection: HttpConnection, status: int, content_type: str, body: bytes, fields: str = ""
-) -> None:
-    """Answer with a body."""
-    head = (
-        f"HTTP/1.1 {status} {native.PHRASES[status]}\r\nContent-Type: {content_type}\r\n"
-        f"Content-Length: {len(body)}\r\n{fields}"
-    )
-    connection.respond(head.encode(), body)
+        decided = Decided(
+            decision,
+            read(self._inbound),
+            now_us(),
+            int(seconds * MICRO),
+            self._engine if finished else app.engine,
+            self._evaluation if finished else None,
+            finished.outcome if finished else None,
+        )
+        app.recorder.decided(decided, app.clock())

@@ -21,11 +21,16 @@ from daemon.engine.engine import Engine
 from daemon.engine.sources import Sources
 from daemon.front import files
 from daemon.front.app import App, now_us
+from daemon.front.debug import DebugSessions
 from daemon.front.links import Link
+from daemon.front.rate_limited_log import RateLimitedLog
+from daemon.front.recorder import Recorder
+from daemon.front.records import RecordWriter
 from daemon.front.server import Server
 from daemon.front.tally import Tally
 from daemon.llm.builtin_prices import BuiltinPrices, flatten
 from daemon.settings import Settings
+from daemon.stderr_log import start_logging
 from protocol import control
 from protocol.bundle_text import load
 from protocol.frames import FrameReader, pack
@@ -33,6 +38,8 @@ from protocol.frames import FrameReader, pack
 log = logging.getLogger("fairvisor")
 
 DRAIN_SECONDS = 35.0
+FLUSH_SECONDS = 1.0
+STDOUT = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +55,7 @@ class Role:
 def run(role: Role, settings: Settings) -> None:
     """Serve until told to drain, or until the supervisor is gone."""
     setproctitle(f"fairvisor: front {role.index}")
+    start_logging(settings.log_level)
     # The supervisor alone decides when a child goes; a terminal's or a service manager's signal to
     # the whole group must not cut requests off.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -86,11 +94,26 @@ class _Front:
         for link in links:
             link.start()
         self._tally = Tally()
-        self._app = App(links, self._tally, self._scrape, settings.mode)
+        self._writer = RecordWriter(STDOUT, self._loop.call_later)
+        secret = settings.debug_session_secret
+        self._app = App(
+            links,
+            self._tally,
+            Recorder(
+                self._writer,
+                RateLimitedLog(log),
+                self._tally,
+                everything=settings.log_level == "debug",
+            ),
+            self._scrape,
+            settings.mode,
+            DebugSessions(secret) if secret else None,
+        )
         turned_away = partial(self._tally.add, "connections_refused_total")
         self._server = Server(self._app, settings, trusted, settings.max_connections, turned_away)
         await self._attach()
         await self._stopped.wait()
+        self._writer.close(FLUSH_SECONDS)
         for link in links:
             link.stop()
 
@@ -122,7 +145,7 @@ class _Front:
             case [control.SWITCH, int(generation)]:
                 self._switch(generation)
             case [control.COLLECT, int(number)]:
-                self._tell(control.TALLY, number, self._tally.snapshot())
+                self._tell(control.TALLY, number, self._snapshot())
             case [control.METRICS, int(number), bytes(text)]:
                 callback = self._pending.pop(number, None)
                 if callback is not None:
@@ -155,6 +178,7 @@ class _Front:
         engine, loaded_at = self._prepared.pop(generation)
         first = self._app.engine is None
         self._app.engine, self._app.loaded_at = engine, loaded_at
+        self._tally.forget_gauges()
         # What was prepared before this one and never switched to has been given up.
         self._prepared = {n: each for n, each in self._prepared.items() if n > generation}
         _settle_garbage()
@@ -172,8 +196,12 @@ class _Front:
     async def _drain(self) -> None:
         self._app.draining = True
         await self._server.drain(DRAIN_SECONDS)
-        self._tell(control.TALLY, 0, self._tally.snapshot())
+        self._tell(control.TALLY, 0, self._snapshot())
         self._stopped.set()
+
+    def _snapshot(self) -> list[object]:
+        self._tally.put("records_dropped_total", self._writer.dropped)
+        return self._tally.snapshot(now_us())
 
     def die(self, error: Exception) -> None:
         """Tell the supervisor why and end at once."""

@@ -1,7 +1,9 @@
 """The metrics of all processes in one exposition (behaviour §15).
 
 `FAMILIES` is the table of §15. Every family is always present with HELP and TYPE; snapshots of the
-fronts (`daemon.front.tally`) add up, gauges come from the supervisor.
+fronts (`daemon.front.tally`) add up. A gauge that several fronts report is that of the newest
+snapshot in which it changed, the smallest of equally new ones; a breaker counts as open while any
+front holds it open. Other gauges come from the supervisor.
 """
 
 from collections import defaultdict
@@ -85,6 +87,7 @@ FAMILIES: tuple[Family, ...] = (
     Family("counters_evicted_total", "counter", "Counters dropped for memory.", ("shard",)),
     Family("reservations", "gauge", "Reservations waiting for settlement.", ("shard",)),
     Family("process_restarts_total", "counter", "Child processes restarted.", ("process",)),
+    Family("records_dropped_total", "counter", "Decision records that could not be written."),
     Family("connections_refused_total", "counter", "Connections over the limit."),
 )
 
@@ -97,22 +100,38 @@ class Totals:
         default_factory=lambda: defaultdict(float)
     )
     durations: dict[Labels, list[float]] = field(default_factory=dict)
+    gauges: dict[tuple[str, Labels], tuple[float, float]] = field(default_factory=dict)
 
     def add(self, snapshot: object) -> None:
         """Add one front's snapshot."""
         if not isinstance(snapshot, list):
             return
-        counters, histograms = snapshot
+        counters, histograms, gauges = snapshot
         for family, labels, count in counters:
             self.counts[family, tuple(labels)] += count
         for labels, values in histograms:
             key = tuple(labels)
             sums = self.durations.setdefault(key, [0.0] * len(values))
             self.durations[key] = [a + b for a, b in zip(sums, values, strict=True)]
+        for family, labels, value, changed in gauges:
+            self._gauge((family, tuple(labels)), value, changed)
+
+    def _gauge(self, key: tuple[str, Labels], value: float, changed: float) -> None:
+        known = self.gauges.get(key)
+        if known is None:
+            self.gauges[key] = value, changed
+        elif key[0] == "circuit_state":
+            self.gauges[key] = max(value, known[0]), changed
+        elif (-changed, value) < (-known[1], known[0]):
+            self.gauges[key] = value, changed
 
     def set(self, family: str, value: float, labels: Labels = ()) -> None:
         """Set a value that only the supervisor knows."""
         self.counts[family, labels] = value
+
+    def raise_to(self, family: str, value: float, labels: Labels) -> None:
+        """Set a value unless a larger one is set: several causes, one label."""
+        self.counts[family, labels] = max(value, self.counts[family, labels])
 
 
 def render(totals: Totals) -> bytes:
@@ -129,6 +148,8 @@ class _Collector(Collector):
     def collect(self) -> Iterator[Metric]:
         samples: defaultdict[str, list[tuple[Labels, float]]] = defaultdict(list)
         for (name, labels), value in self._totals.counts.items():
+            samples[name].append((labels, value))
+        for (name, labels), (value, _) in self._totals.gauges.items():
             samples[name].append((labels, value))
         for family in FAMILIES:
             yield _metric(family, sorted(samples[family.name]))

@@ -15,6 +15,7 @@ from typing import Any
 from setproctitle import setproctitle
 
 from daemon.engine.engine import active
+from daemon.engine.record import switch_scope
 from daemon.settings import Settings
 from daemon.supervisor.bundles import Loaded
 from daemon.supervisor.children import Child
@@ -24,6 +25,7 @@ from daemon.supervisor.metrics import render
 from daemon.supervisor.reload import Generation, Reloader
 from daemon.version import package_version
 from protocol import control
+from protocol.bundle import MICRO
 
 log = logging.getLogger("fairvisor")
 
@@ -230,6 +232,14 @@ class Supervisor:
         totals.set("bundle_version", bundle.version)
         totals.set("global_shadow_active", active(bundle.global_shadow, now))
         totals.set("kill_switch_override_active", active(bundle.kill_switch_override, now))
+        for switch in bundle.kill_switches:
+            in_force = switch.expires_at is None or switch.expires_at * MICRO >= now
+            totals.raise_to(
+                "kill_switch_active", in_force, (switch_scope(switch, self._jitter_key),)
+            )
+        for policy in bundle.policies:
+            if policy.mode == "shadow":
+                totals.set("shadow_mode_active", 1, (policy.id,))
         return render(totals)
 
     async def _drain(self) -> None:
