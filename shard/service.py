@@ -106,7 +106,7 @@ class ShardService:
     def _now(self, stamp: int) -> int:
         behind = self._latest - stamp
         if behind <= 0 or behind > MAX_SKEW:
-            if self._born < 0:
+            if self._born < 0 or stamp < self._born:
                 self._born = stamp
             self._latest = stamp
             return stamp
