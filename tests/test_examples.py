@@ -1,5 +1,4 @@
 import json
-import time
 from pathlib import Path
 
 import pytest
@@ -15,5 +14,6 @@ def test_there_are_examples() -> None:
 
 @pytest.mark.parametrize("path", POLICIES, ids=lambda path: path.parent.name)
 def test_an_example_is_a_valid_bundle_without_warnings(path: Path) -> None:
-    report = validate(json.loads(path.read_text()), now=time.time(), strict=True)
+    # Examples carry dates of their own day, so they are judged before all of them.
+    report = validate(json.loads(path.read_text()), now=0.0, strict=True)
     assert (report.errors, report.warnings) == ((), ())
