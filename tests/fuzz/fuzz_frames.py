@@ -1,6 +1,6 @@
 """Any bytes on a link: FrameError or an answer that fits in a frame, never anything else.
 
-The first byte says how the rest comes: as it is, in chunks of that many bytes, or (even) as the body
+The first byte says how the rest comes: as it is, in chunks of that many bytes, or (even) as a body
 of one frame, so that the fuzzer need not guess lengths.
 """
 

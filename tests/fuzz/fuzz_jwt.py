@@ -10,7 +10,7 @@ from daemon.engine.verification import Verified, Verifier
 from protocol.bundle import JwtKey, JwtPolicy
 
 NOW = 1_770_129_000.0
-SECRET = "0123456789abcdef0123456789abcdef"
+SECRET = "0123456789abcdef0123456789abcdef"  # noqa: S105 - a test key
 _POLICY = JwtPolicy(keys=(JwtKey("k", "HS256", secret=SECRET),), audience=("api",))
 
 
