@@ -36,9 +36,31 @@ def test_numbers(text: str, micro: int) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    [None, "", " ", "0", "0.0", "0e9", "-1", "--1", "1,5", "1_000", "0x10", "nan", "inf", "1e", "e1",
-     ".", "1 2", "١", "1e1000", "9" * 65, "1\n2", "\x00"],
-)  # fmt: skip
+    [
+        None,
+        "",
+        " ",
+        "0",
+        "0.0",
+        "0e9",
+        "-1",
+        "--1",
+        "1,5",
+        "1_000",
+        "0x10",
+        "nan",
+        "inf",
+        "1e",
+        "e1",
+        ".",
+        "1 2",
+        "\u0661",
+        "1e1000",
+        "9" * 65,
+        "1\n2",
+        "\x00",
+    ],
+)
 def test_everything_else_is_none(text: str | None) -> None:
     assert positive_micro(text) is None
 

@@ -44,7 +44,9 @@ def test_structured_string(text: str, shown: str) -> None:
             },
         ),
         (
-            Decision(action="reject", status=429, reason="tpm_exceeded", retry_after=9, fields=LIMIT),
+            Decision(
+                action="reject", status=429, reason="tpm_exceeded", retry_after=9, fields=LIMIT
+            ),
             SHOWN | {"Retry-After": "9", "X-Fairvisor-Reason": "tpm_exceeded"},
         ),
         (
@@ -59,7 +61,9 @@ def test_structured_string(text: str, shown: str) -> None:
             },
         ),
         (
-            Decision(action="reject", status=429, reason="x", warning="loop_warn", reservation="id"),
+            Decision(
+                action="reject", status=429, reason="x", warning="loop_warn", reservation="id"
+            ),
             {"Retry-After": "1", "X-Fairvisor-Reason": "x"},
         ),
     ],

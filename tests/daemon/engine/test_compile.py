@@ -20,7 +20,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
 }
 
 
-def document(algorithm: str, *, policy: str = "p", **more: Any) -> dict[str, Any]:
+def document(algorithm: str, *, policy: str = "p", **more: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
     config = CONFIGS[algorithm] | more.pop("config", {})
     rule = {"name": "r", "limit_keys": ["header:a"], "algorithm": algorithm,
             "algorithm_config": config} | more.pop("rule", {})  # fmt: skip
@@ -90,9 +90,13 @@ def test_equal_bundles_give_equal_tables() -> None:
     assert [spec.kind for spec in table(wanted)] == ["refuse", "loop", "breaker", "cost_based"]
 
 
-@pytest.mark.parametrize(("mode", "modes"), [("enforce", ["enforce", "shadow"]), ("shadow", ["shadow"])])
+@pytest.mark.parametrize(
+    ("mode", "modes"), [("enforce", ["enforce", "shadow"]), ("shadow", ["shadow"])]
+)
 def test_global_shadow_adds_what_is_not_in_shadow_yet(mode: str, modes: list[str]) -> None:
-    wanted = document("token_bucket", spec={"mode": mode}, global_shadow=shadow_until(2_000_000_000))
+    wanted = document(
+        "token_bucket", spec={"mode": mode}, global_shadow=shadow_until(2_000_000_000)
+    )
     buckets = [spec for spec in table(wanted) if spec.kind == "token_bucket"]
     assert [spec.identity.partition(":")[0] for spec in buckets] == modes
     assert [spec.shadow for spec in buckets] == [mode == "shadow" for mode in modes]

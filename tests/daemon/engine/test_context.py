@@ -8,7 +8,9 @@ from protocol.request import Request
 def context(sources: Sources | None = None, **request: object) -> Context:
     asked = Request(**({"method": "POST", "path": "/v1/chat/completions", "headers": {}} | request))  # type: ignore[arg-type]
     around = sources or Sources(draw_id=lambda: bytes(16))
-    return Context(asked, around, lambda header, now: {"sub": header.decode(), "now": now}, 5_500_000)
+    return Context(
+        asked, around, lambda header, now: {"sub": header.decode(), "now": now}, 5_500_000
+    )
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,9 @@ def rule(algorithm: str, config: dict[str, Any], **more: object) -> dict[str, An
             "algorithm_config": base | config} | more  # fmt: skip
 
 
-def costs(rule: dict[str, Any], headers: dict[bytes, bytes], query: str, body: bytes) -> list[object]:
+def costs(
+    rule: dict[str, Any], headers: dict[bytes, bytes], query: str, body: bytes
+) -> list[object]:
     """Return what the rule charges and what a breaker would count."""
     spec = {"selector": {"pathPrefix": "/"}, "rules": [rule]}
     bundle = compiled(
@@ -41,7 +43,9 @@ def costs(rule: dict[str, Any], headers: dict[bytes, bytes], query: str, body: b
     return [cost if isinstance(cost, int) else cost(context), spend(context)]
 
 
-def read(rule: dict[str, Any], headers: dict[bytes, bytes], query: str, **body: object) -> list[object]:
+def read(
+    rule: dict[str, Any], headers: dict[bytes, bytes], query: str, **body: object
+) -> list[object]:
     return costs(rule, headers, query, json.dumps(BODY | body).encode())
 
 
@@ -83,7 +87,12 @@ HUGE = 2**60
         ({"max_prompt_tokens": 10}, {"max_tokens": 7}, 17, 17 * M),
         ({"max_prompt_tokens": 9}, {"max_tokens": 7}, "prompt_tokens_exceeded", 17 * M),
         ({"max_tokens_per_request": 17}, {"max_tokens": 7}, 17, 17 * M),
-        ({"max_tokens_per_request": 16}, {"max_tokens": 7}, "max_tokens_per_request_exceeded", 17 * M),
+        (
+            {"max_tokens_per_request": 16},
+            {"max_tokens": 7},
+            "max_tokens_per_request_exceeded",
+            17 * M,
+        ),
         ({}, {"max_tokens": HUGE}, 2**53 + 10, MAX_COST),
     ],
 )
@@ -92,7 +101,8 @@ def test_llm_limits(config: dict[str, Any], body: dict[str, Any], cost: object, 
 
 
 @pytest.mark.parametrize(
-    ("body", "cost"), [({"max_tokens": 7}, 17 * M), ({}, 1010 * M), ({"max_tokens": HUGE}, MAX_COST)]
+    ("body", "cost"),
+    [({"max_tokens": 7}, 17 * M), ({}, 1010 * M), ({"max_tokens": HUGE}, MAX_COST)],
 )
 def test_token_budgets(body: dict[str, Any], cost: int) -> None:
     assert read(rule("cost_based", {"cost_key": "llm:tokens"}), {}, "", **body) == [cost, cost]

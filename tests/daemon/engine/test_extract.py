@@ -5,8 +5,15 @@ from daemon.engine.extract import extractor
 from daemon.engine.sources import Sources
 from protocol.request import Request
 
-CLAIMS: dict[str, object] = {"sub": "ann", "n": 42, "f": 1.5, "yes": True, "none": None, "list": [1],
-                             "empty": ""}  # fmt: skip
+CLAIMS: dict[str, object] = {
+    "sub": "ann",
+    "n": 42,
+    "f": 1.5,
+    "yes": True,
+    "none": None,
+    "list": [1],
+    "empty": "",
+}
 HEADERS = {
     b"authorization": b"x",
     b"x-api-key": b"k",
@@ -19,8 +26,14 @@ HEADERS = {
 
 
 def read(key: str, **request: object) -> str | None:
-    values = {"method": "POST", "path": "/v1/chat/completions", "headers": HEADERS, "query": "team=a",
-              "peer": "192.0.2.9", "body": b'{"model":"gpt-x"}'} | request  # fmt: skip
+    values = {
+        "method": "POST",
+        "path": "/v1/chat/completions",
+        "headers": HEADERS,
+        "query": "team=a",
+        "peer": "192.0.2.9",
+        "body": b'{"model":"gpt-x"}',
+    } | request
     asked = Request(**values)  # type: ignore[arg-type]
     return extractor(key)(Context(asked, Sources(draw_id=lambda: bytes(16)), lambda *_: CLAIMS, 0))
 
