@@ -43,7 +43,7 @@ def moment(value: object) -> float | None:
 
 def request_of_record(record: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return the entry that stands for a record, None for an event that is no request."""
-    if not isinstance(record.get("path"), str) or "event" in record:
+    if not isinstance(record.get("path"), str) or record.get("event", "decision") != "decision":
         return None
     given = record.get("descriptors")
     descriptors = given if isinstance(given, dict) else {}
