@@ -1,11 +1,23 @@
 import json
+import time
 from pathlib import Path
 
 import pytest
 
+from daemon.replay.recorded import moment
 from protocol.validation.document import validate
 
 POLICIES = sorted((Path(__file__).parents[1] / "examples").rglob("policy.json"))
+
+
+def loaded_at(path: Path) -> float:
+    """Return when a bundle is loaded: at the first request beside it (§16.1), else now."""
+    requests = path.with_name("requests.json")
+    if not requests.exists():
+        return time.time()
+    at = moment(json.loads(requests.read_text())[0]["at"])
+    assert at is not None
+    return at
 
 
 def test_there_are_examples() -> None:
@@ -14,6 +26,5 @@ def test_there_are_examples() -> None:
 
 @pytest.mark.parametrize("path", POLICIES, ids=lambda path: path.parent.name)
 def test_an_example_is_a_valid_bundle_without_warnings(path: Path) -> None:
-    # Examples carry dates of their own day, so they are judged before all of them.
-    report = validate(json.loads(path.read_text()), now=0.0, strict=True)
+    report = validate(json.loads(path.read_text()), now=loaded_at(path), strict=True)
     assert (report.errors, report.warnings) == ((), ())
