@@ -318,12 +318,18 @@ class HttpConnection(asyncio.Protocol):
         if transport is None:
             return
         if self._closing or self._paused or transport.get_write_buffer_size():
-            self._forget()  # what it does not read will never be flushed
-            transport.abort()
+            self.cut()  # what it does not read will never be flushed
         elif self._reader.in_message:
             self._refuse(Refusal("408 Request Timeout", "request took too long to arrive"))
         else:
             self._close()
+
+    def cut(self) -> None:
+        """End it now, whatever is still owed."""
+        transport = self._transport
+        if transport is not None:
+            self._forget()
+            transport.abort()
 
     # the end
 

@@ -70,7 +70,7 @@ class Server:
         if len(self._turned_away) >= MAX_TURNED_AWAY:
             oldest = next(iter(self._turned_away))
             del self._turned_away[oldest]
-            oldest.expire()
+            oldest.cut()
         self._turned_away[connection] = None
         return False
 
@@ -94,7 +94,7 @@ class Server:
         self._loop.call_later(SWEEP_SECONDS, self._sweep)
 
     async def drain(self, seconds: float) -> None:
-        """Accept nothing new, answer what is under way, close the rest."""
+        """Accept nothing new, answer what is under way, cut what takes longer than `seconds`."""
         self._draining = True
         deadline = self._loop.time() + seconds
         for server in self._servers:
@@ -109,3 +109,6 @@ class Server:
             self._left.clear()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._left.wait(), deadline - self._loop.time())
+        for connection in [*self._connections, *self._turned_away]:
+            connection.cut()
+        await asyncio.sleep(0)  # for the transports to end
