@@ -6,7 +6,8 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from daemon.engine.client_address import TrustedProxies
-from daemon.front.http1 import NEVER, App, Bounds, HttpConnection
+from daemon.front.http1 import NEVER, HttpConnection
+from daemon.front.surroundings import App, Bounds
 
 SWEEP_SECONDS = 0.5
 """How often deadlines are looked at: a connection is closed up to twice this late, never early."""
