@@ -14,9 +14,9 @@ Rules
 import asyncio
 import logging
 from collections import deque
-from typing import Protocol
 
 from daemon.front.request_reader import Inbound, Refusal, RequestReader
+from daemon.front.surroundings import Server
 
 log = logging.getLogger("fairvisor")
 
@@ -25,68 +25,6 @@ MAX_PIPELINED = 64
 LINGER_SECONDS = 2.0
 """How long a refused client's bytes are thrown away before the connection is cut."""
 NEVER = float("inf")
-
-
-class Bounds(Protocol):
-    """The limits of §14 that concern one connection."""
-
-    @property
-    def max_head_bytes(self) -> int:
-        """Bytes of a request line with its headers."""
-        ...
-
-    @property
-    def max_body_bytes(self) -> int:
-        """Bytes of a body that are kept."""
-        ...
-
-    @property
-    def header_timeout(self) -> float:
-        """Seconds for a whole request to arrive."""
-        ...
-
-    @property
-    def idle_timeout(self) -> float:
-        """Seconds between requests."""
-        ...
-
-
-class App(Protocol):
-    """Whoever answers requests; must call `connection.respond` exactly once for each."""
-
-    def handle(self, connection: "HttpConnection", inbound: Inbound) -> None:
-        """Answer a request, now or later."""
-
-
-class Server(Protocol):
-    """What a connection shares with its siblings: bounds, the roll call, and a coarse clock.
-
-    The clock is never behind the time and at most one sweep ahead of it, so that no deadline made
-    from it comes early.
-    """
-
-    clock: float
-
-    @property
-    def app(self) -> App:
-        """Who answers."""
-        ...
-
-    @property
-    def bounds(self) -> Bounds:
-        """What holds for each connection."""
-        ...
-
-    def opened(self, connection: "HttpConnection") -> bool:
-        """Count a connection in; False if it is one too many."""
-        ...
-
-    def closed(self, connection: "HttpConnection") -> None:
-        """Count a connection out."""
-
-    def is_trusted(self, peer: str) -> bool:
-        """Return whether a peer's edge headers count."""
-        ...
 
 
 class HttpConnection(asyncio.Protocol):
@@ -318,12 +256,18 @@ class HttpConnection(asyncio.Protocol):
         if transport is None:
             return
         if self._closing or self._paused or transport.get_write_buffer_size():
-            self._forget()  # what it does not read will never be flushed
-            transport.abort()
+            self.cut()  # what it does not read will never be flushed
         elif self._reader.in_message:
             self._refuse(Refusal("408 Request Timeout", "request took too long to arrive"))
         else:
             self._close()
+
+    def cut(self) -> None:
+        """End it now, whatever is still owed."""
+        transport = self._transport
+        if transport is not None:
+            self._forget()
+            transport.abort()
 
     # the end
 

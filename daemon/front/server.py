@@ -6,7 +6,8 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from daemon.engine.client_address import TrustedProxies
-from daemon.front.http1 import NEVER, App, Bounds, HttpConnection
+from daemon.front.http1 import NEVER, HttpConnection
+from daemon.front.surroundings import App, Bounds
 
 SWEEP_SECONDS = 0.5
 """How often deadlines are looked at: a connection is closed up to twice this late, never early."""
@@ -70,7 +71,7 @@ class Server:
         if len(self._turned_away) >= MAX_TURNED_AWAY:
             oldest = next(iter(self._turned_away))
             del self._turned_away[oldest]
-            oldest.expire()
+            oldest.cut()
         self._turned_away[connection] = None
         return False
 
@@ -94,7 +95,7 @@ class Server:
         self._loop.call_later(SWEEP_SECONDS, self._sweep)
 
     async def drain(self, seconds: float) -> None:
-        """Accept nothing new, answer what is under way, close the rest."""
+        """Accept nothing new, answer what is under way, cut what takes longer than `seconds`."""
         self._draining = True
         deadline = self._loop.time() + seconds
         for server in self._servers:
@@ -109,3 +110,6 @@ class Server:
             self._left.clear()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._left.wait(), deadline - self._loop.time())
+        for connection in [*self._connections, *self._turned_away]:
+            connection.cut()
+        await asyncio.sleep(0)  # for the transports to end

@@ -72,12 +72,13 @@ class Supervisor:
         folder = RuntimeFolder()
         try:
             self._start_children(folder, listeners)
-            self._task(self._announce(listeners))
+            self._task(self._announce([_listener_name(listener) for listener in listeners]))
             regular = (
                 self._task(self._collection.regularly()),
                 self._task(self._reloader.watch(self._settings.file_poll_interval)),
             )
             await self._stop.wait()
+            self._stopping = True
             for task in regular:
                 task.cancel()
             self._close(listeners)
@@ -171,12 +172,11 @@ class Supervisor:
     def _hear(self, child: Child, message: list[object]) -> None:
         match message:
             case [control.READY]:
-                child.ready = True
-                if all(front.ready for front in self._fronts):
-                    self._ready.set()
+                self._is_ready(child)
             case [control.PREPARED, int(number)]:
                 child.prepared = number
-                child.ready |= child in self._shards
+                if child in self._shards:
+                    self._is_ready(child)
             case [control.FAILED, str(line), str(traceback)]:
                 child.last_words = line
                 if child.proven or child.ready:
@@ -187,6 +187,11 @@ class Supervisor:
                 self._collection.hear(child, number, snapshot)
             case [control.SCRAPE, int(number)]:
                 self._task(self._scrape(child, number))
+
+    def _is_ready(self, child: Child) -> None:
+        child.ready = True
+        if all(each.ready for each in self._fronts + self._shards):
+            self._ready.set()
 
     def _ended(self, child: Child, how: str) -> None:
         self._collection.ended(child)
@@ -202,17 +207,16 @@ class Supervisor:
             self._failure = f"{child.name} cannot be started: {why}"
         self._stop.set()
 
-    async def _announce(self, listeners: list[socket]) -> None:
+    async def _announce(self, names: list[str]) -> None:
         try:
             await asyncio.wait_for(self._ready.wait(), START_SECONDS)
         except TimeoutError:
             log.error("not every process is ready after %d s", START_SECONDS)  # noqa: TRY400
             return
         bundle = self._reloader.active.loaded.bundle
-        names = ", ".join(_listener_name(listener) for listener in listeners)
         log.info(
             "ready on %s: bundle version %d with %d policies, %d front(s), %d shard(s)",
-            names,
+            ", ".join(names),
             bundle.version,
             len(bundle.policies),
             len(self._fronts),
@@ -243,7 +247,6 @@ class Supervisor:
         return render(totals)
 
     async def _drain(self) -> None:
-        self._stopping = True
         log.info("stopping: finishing what is under way")
         for children in (self._fronts, self._shards):
             for child in children:

@@ -82,9 +82,15 @@ class Connection:
             lines.append(f"Content-Length: {len(body)}")
         self.send("\r\n".join((*lines, "", "")).encode() + body)
 
-    def request(self, *args: Any, method: str = "GET", **kwargs: Any) -> Answer:  # noqa: ANN401
+    def request(
+        self,
+        target: str = "/v1/decision",
+        headers: Mapping[str, str] | None = None,
+        method: str = "GET",
+        body: bytes = b"",
+    ) -> Answer:
         """Send one request and return its answer."""
-        self.ask(*args, method=method, **kwargs)
+        self.ask(target, headers, method, body)
         return self.answer(bodyless=method == "HEAD")
 
     def answer(self, *, bodyless: bool = False) -> Answer:
@@ -131,8 +137,7 @@ class Daemon:
             "PYTHONPATH": str(ROOT),
             "TMPDIR": str(folder),
             "FAIRVISOR_LISTEN": "127.0.0.1:0",
-            "FAIRVISOR_STATE_DIR": str(folder / "state"),
-            "FAIRVISOR_ADMIN_SOCKET": str(folder / "admin.sock"),
+            "XDG_STATE_HOME": str(folder / "state"),
             "FAIRVISOR_WORKER_PROCESSES": "1",
             "FAIRVISOR_SHARDS": "1",
             **environ,
@@ -238,15 +243,26 @@ Serve = Callable[..., Daemon]
 
 def _starter(stack: ExitStack) -> Serve:
     def serve(
-        bundle: object = None, *, ready: bool = True, unix: bool = False, **environ: object
+        bundle: object = None,
+        *,
+        ready: bool = True,
+        unix: bool = False,
+        tmpdir: Path | None = None,
+        python_path: Path | None = None,
+        **environ: object,
     ) -> Daemon:
         """Start a daemon. `bundle`: a document, or the very text of the file.
 
-        `environ` are variables without their prefix, in lower case.
+        `environ` are variables without their prefix, in lower case; `python_path` is a folder whose
+        modules go before all others.
         """
         folder = Path(os.path.realpath(tempfile.mkdtemp(prefix="fv-e2e-")))
         stack.callback(shutil.rmtree, folder)
         variables = {f"FAIRVISOR_{name.upper()}": str(value) for name, value in environ.items()}
+        if tmpdir is not None:
+            variables["TMPDIR"] = str(tmpdir)
+        if python_path is not None:
+            variables["PYTHONPATH"] = f"{python_path}:{ROOT}"
         if unix:
             listen = variables.get("FAIRVISOR_LISTEN", "127.0.0.1:0")
             variables["FAIRVISOR_LISTEN"] = f"{listen},unix:{folder / 'fv.sock'}"

@@ -560,6 +560,14 @@ def test_idle_connections_are_closed(client: Client) -> None:
     assert client.transport.closed
 
 
+def test_what_takes_too_long_is_cut(later: Client) -> None:
+    later.send(get())
+    later.connection.cut()
+    later.connection.cut()
+    assert later.transport.aborted
+    assert later.answer() == b""
+
+
 # Faults
 
 

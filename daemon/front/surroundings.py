@@ -1,0 +1,70 @@
+"""What a connection needs from around it: bounds, someone who answers, and the roll call."""
+
+from typing import TYPE_CHECKING, Protocol
+
+from daemon.front.request_reader import Inbound
+
+if TYPE_CHECKING:
+    from daemon.front.http1 import HttpConnection
+
+
+class Bounds(Protocol):
+    """The limits of §14 that concern one connection."""
+
+    @property
+    def max_head_bytes(self) -> int:
+        """Bytes of a request line with its headers."""
+        ...
+
+    @property
+    def max_body_bytes(self) -> int:
+        """Bytes of a body that are kept."""
+        ...
+
+    @property
+    def header_timeout(self) -> float:
+        """Seconds for a whole request to arrive."""
+        ...
+
+    @property
+    def idle_timeout(self) -> float:
+        """Seconds between requests."""
+        ...
+
+
+class App(Protocol):
+    """Whoever answers requests; must call `connection.respond` exactly once for each."""
+
+    def handle(self, connection: "HttpConnection", inbound: Inbound) -> None:
+        """Answer a request, now or later."""
+
+
+class Server(Protocol):
+    """What a connection shares with its siblings: bounds, the roll call, and a coarse clock.
+
+    The clock is never behind the time and at most one sweep ahead of it, so that no deadline made
+    from it comes early.
+    """
+
+    clock: float
+
+    @property
+    def app(self) -> App:
+        """Who answers."""
+        ...
+
+    @property
+    def bounds(self) -> Bounds:
+        """What holds for each connection."""
+        ...
+
+    def opened(self, connection: "HttpConnection") -> bool:
+        """Count a connection in; False if it is one too many."""
+        ...
+
+    def closed(self, connection: "HttpConnection") -> None:
+        """Count a connection out."""
+
+    def is_trusted(self, peer: str) -> bool:
+        """Return whether a peer's edge headers count."""
+        ...
