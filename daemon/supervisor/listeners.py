@@ -93,16 +93,31 @@ def _explain(address: Address, error: OSError) -> str:
 
 
 class RuntimeFolder:
-    """A private folder for the shards' sockets, gone when the daemon is."""
+    """A private folder for the shards' sockets, gone when the daemon is.
+
+    Raises:
+        ListenError: there is no place for one.
+    """
 
     def __init__(self) -> None:
-        _sweep_abandoned()
-        self.path = Path(tempfile.mkdtemp(prefix=f"{_RUNTIME_PREFIX}{os.getpid()}-"))
+        try:
+            _sweep_abandoned()
+            self.path = Path(tempfile.mkdtemp(prefix=f"{_RUNTIME_PREFIX}{os.getpid()}-"))
+        except OSError as error:
+            reason = error.strerror or error
+            raise ListenError(f"TMPDIR: no place for the shards' sockets: {reason}") from None
 
     def shard_socket(self, index: int) -> tuple[str, socket.socket]:
-        """Return the path and the listening socket of one shard."""
+        """Return the path and the listening socket of one shard.
+
+        Raises:
+            ListenError: the path is too long for a Unix socket.
+        """
         path = self.path / f"shard-{index}.sock"
-        return str(path), _listen_at(path)
+        try:
+            return str(path), _listen_at(path)
+        except OSError as error:
+            raise ListenError(f"TMPDIR: {path}: {error.strerror or error}") from None
 
     def remove(self) -> None:
         """Remove the folder and what is in it."""

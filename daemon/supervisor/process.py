@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Coroutine
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from socket import socket
 from typing import Any
 
@@ -60,40 +60,47 @@ class Supervisor:
     async def run(self) -> int:
         """Serve until a signal says stop; return the exit code."""
         setproctitle("fairvisor: supervisor")
-        try:
-            listeners = [bind(address) for address in self._settings.listen]
-        except ListenError as error:
-            sys.stderr.write(f"fairvisor: {error}\n")
-            return 1
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
-        folder = RuntimeFolder()
-        try:
-            self._start_children(folder, listeners)
-            self._task(self._announce([_listener_name(listener) for listener in listeners]))
-            regular = (
-                self._task(self._collection.regularly()),
-                self._task(self._reloader.watch(self._settings.file_poll_interval)),
-            )
-            await self._stop.wait()
-            self._stopping = True
-            for task in regular:
-                task.cancel()
-            self._close(listeners)
-            if not self._failure or self._ready.is_set():
-                await self._drain()
-        finally:
-            for child in self._fronts + self._shards:
-                child.release()
-                child.kill()
-            folder.remove()
-            self._close(listeners)
+        listeners: list[socket] = []
+        with ExitStack() as stack:
+            stack.callback(self._close, listeners)
+            try:
+                for address in self._settings.listen:
+                    listeners.append(bind(address))  # noqa: PERF401 - what was bound before a failure
+                folder = RuntimeFolder()
+                stack.callback(folder.remove)
+                stack.callback(self._end_children)
+                self._start_children(folder, listeners)
+            except ListenError as error:
+                self._failure = str(error)
+            else:
+                await self._serve(listeners)
         if self._failure:
             sys.stderr.write(f"fairvisor: {self._failure}\n")
             return 1
         return 0
+
+    async def _serve(self, listeners: list[socket]) -> None:
+        self._task(self._announce([_listener_name(listener) for listener in listeners]))
+        regular = (
+            self._task(self._collection.regularly()),
+            self._task(self._reloader.watch(self._settings.file_poll_interval)),
+        )
+        await self._stop.wait()
+        self._stopping = True
+        for task in regular:
+            task.cancel()
+        self._close(listeners)
+        if not self._failure or self._ready.is_set():
+            await self._drain()
+
+    def _end_children(self) -> None:
+        for child in self._fronts + self._shards:
+            child.release()
+            child.kill()
 
     def _close(self, listeners: list[socket]) -> None:
         # The first thing of a shutdown: new clients are refused rather than kept waiting.

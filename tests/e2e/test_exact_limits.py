@@ -73,7 +73,7 @@ async def call(port: int, keys: Iterator[str]) -> Counter[tuple[str, int]]:
 def test_one_key(serve: Callable[..., Any], bucket_policy: Callable[..., object]) -> None:
     policy = bucket_policy("one", "/key/", "header:x-api-key", REFILL, 1000)
     bundle = {"bundle_version": 1, "policies": [policy]}
-    daemon = serve(bundle, worker_processes=2, shards=3, owner_timeout_ms=5000)
+    daemon = serve(bundle, worker_processes=2, shards=3)
     began = time.monotonic()
     seen = uvloop.run(call(daemon.port, iter(["k"] * 20_000)))
     assert (time.monotonic() - began) * REFILL < 1
@@ -83,7 +83,7 @@ def test_one_key(serve: Callable[..., Any], bucket_policy: Callable[..., object]
 def test_many_keys(serve: Callable[..., Any], bucket_policy: Callable[..., object]) -> None:
     policy = bucket_policy("many", "/key/", "header:x-api-key", REFILL, 5)
     bundle = {"bundle_version": 1, "policies": [policy]}
-    daemon = serve(bundle, worker_processes=2, shards=3, owner_timeout_ms=5000)
+    daemon = serve(bundle, worker_processes=2, shards=3)
     keys = [f"k{number}" for number in range(1000)]
     seen = uvloop.run(call(daemon.port, iter(keys * 20)))
     assert seen == {(k, status): n for k in keys for status, n in ((200, 5), (429, 15))}
@@ -98,7 +98,7 @@ def test_a_refusal_on_one_shard_costs_nothing_on_another(
         bucket_policy("2-all", "/key/", "header:host", REFILL, 35),
     ]
     bundle = {"bundle_version": 1, "policies": policies}
-    daemon = serve(bundle, worker_processes=2, shards=3, owner_timeout_ms=5000)
+    daemon = serve(bundle, worker_processes=2, shards=3)
     first = [f"k{number}" for number in range(3)] * 100
     seen = uvloop.run(call(daemon.port, iter(first)))
     assert seen == {(k, s): n for k in first for s, n in ((200, 10), (429, 90))}

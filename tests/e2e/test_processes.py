@@ -109,7 +109,7 @@ def test_titles_tell_who_is_who(serve: Serve, bundle: object) -> None:
 def test_any_child_may_be_killed_in_turn(
     serve: Serve, bundle: object, wait_until: WaitUntil
 ) -> None:
-    daemon = serve(bundle, worker_processes=2, shards=2)
+    daemon = serve(bundle, worker_processes=2, shards=2, owner_timeout_ms=50)
     with light_load(daemon) as load:
         for role in ("front 0", "shard 0", "front 1", "shard 1"):
             before = len(load.statuses)
@@ -136,7 +136,7 @@ def test_without_its_counter_a_rule_does_what_on_error_says(
     serve: Serve, bundle: dict[str, Any], on_error: str, status: int
 ) -> None:
     bundle["policies"][0]["spec"]["rules"][0]["on_error"] = on_error
-    daemon = serve(bundle)
+    daemon = serve(bundle, owner_timeout_ms=500)
     with daemon.connect() as connection:
         asked = {"X-Original-URI": "/key/", "X-API-Key": "k"}
         assert connection.request(headers=asked).status == 200

@@ -50,6 +50,22 @@ def test_a_folder_that_is_not_there(serve: Serve, bundle: object) -> None:
     assert "unix:/nowhere/at/all lies in a folder that does not exist" in line
 
 
+def test_what_was_bound_before_the_failure_is_removed(
+    serve: Serve, bundle: object, tmp_path: Path
+) -> None:
+    path = tmp_path / "s"
+    (line,) = lines_of_failure(serve(bundle, ready=False, listen=f"unix:{path},192.0.2.1:1"))
+    assert "192.0.2.1:1 is not an address of this machine" in line
+    assert not path.exists()
+
+
+def test_no_place_for_its_own_sockets(serve: Serve, bundle: object, tmp_path: Path) -> None:
+    deep = tmp_path / ("x" * 100)
+    deep.mkdir()
+    (line,) = lines_of_failure(serve(bundle, ready=False, tmpdir=deep))
+    assert line.startswith("fairvisor: TMPDIR: ")
+
+
 def test_no_bundle_configured(serve: Serve) -> None:
     (line,) = lines_of_failure(serve(ready=False))
     assert line.startswith("fairvisor: FAIRVISOR_CONFIG_FILE is not set: ")

@@ -76,7 +76,8 @@ def test_a_place_that_is_none(tmp_path: Path, path: str, why: str) -> None:
 def test_the_runtime_folder_is_private_and_goes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tempfile.tempdir", ".")  # pytest's own path may be too long for a socket
     folder = RuntimeFolder()
     assert stat.S_IMODE(folder.path.stat().st_mode) == 0o700
     path, listener = folder.shard_socket(3)
@@ -84,6 +85,22 @@ def test_the_runtime_folder_is_private_and_goes(
         client.connect(path)
     folder.remove()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_no_place_for_a_runtime_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
+    with pytest.raises(ListenError, match="TMPDIR: no place for the shards' sockets: No such file"):
+        RuntimeFolder()
+
+
+def test_a_runtime_folder_with_too_long_a_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep = tmp_path / ("x" * 100)
+    deep.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(deep))
+    with pytest.raises(ListenError, match=r"TMPDIR: .*AF_UNIX path too long"):
+        RuntimeFolder().shard_socket(0)
 
 
 def test_folders_of_the_dead_are_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
