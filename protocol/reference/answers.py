@@ -45,9 +45,7 @@ REASONS: tuple[Reason, ...] = (
     Reason(
         "tpm_exceeded", "reject", OF_RULE, "until there is room", "Tokens per minute are used up."
     ),
-    Reason(
-        "tpd_exceeded", "reject", OF_RULE, "to midnight UTC", "Tokens of the day are used up."
-    ),
+    Reason("tpd_exceeded", "reject", OF_RULE, "to midnight UTC", "Tokens of the day are used up."),
     Reason(
         "prompt_tokens_exceeded", "reject", OF_RULE, "1", "The prompt is over `max_prompt_tokens`."
     ),

@@ -16,14 +16,19 @@ SECTIONS: tuple[tuple[str, str, str], ...] = (
     (
         "selector",
         "selector",
-        "`$.policies[i].spec.selector`. Either anchor suffices; both compare with the path as sent "
-        "and with its normal form (decoded once, dot segments and repeated slashes folded).",
+        (
+            "`$.policies[i].spec.selector`. Either anchor suffices; both look at the path "
+            "as sent and at its normal form (decoded once, dot segments and repeated "
+            "slashes folded)."
+        ),
     ),
     (
         "rule",
         "rule",
-        "`$.policies[i].spec.rules[j]`, and `fallback_limit`. Every rule whose `match` holds is "
-        "charged; `fallback_limit` only if none holds.",
+        (
+            "`$.policies[i].spec.rules[j]`, and `fallback_limit`. Every rule whose `match` "
+            "holds is charged; `fallback_limit` only if none holds."
+        ),
     ),
     (
         "tokenBucket",
@@ -33,21 +38,27 @@ SECTIONS: tuple[tuple[str, str, str], ...] = (
     (
         "slidingWindow",
         "sliding_window",
-        "`algorithm_config` of `sliding_window`. The previous window counts with the part of it "
-        "that still overlaps the last `window_seconds`.",
+        (
+            "`algorithm_config` of `sliding_window`. The previous window counts with the "
+            "part of it that still overlaps the last `window_seconds`."
+        ),
     ),
     (
         "costBudget",
         "cost_based",
-        "`algorithm_config` of `cost_based`. `1m`, `5m` and `1h` are aligned to the epoch; `1d`, "
-        "`7d` (from Monday) and `1mo` to the local calendar.",
+        (
+            "`algorithm_config` of `cost_based`. `1m`, `5m` and `1h` are aligned to the "
+            "epoch; `1d`, `7d` (from Monday) and `1mo` to the local calendar."
+        ),
     ),
     ("stage", "stage", "One of `staged_actions`. The highest stage reached applies."),
     (
         "llmBudget",
         "token_bucket_llm",
-        "`algorithm_config` of `token_bucket_llm`. The estimate is reserved; settlement corrects "
-        "it.",
+        (
+            "`algorithm_config` of `token_bucket_llm`. The estimate is reserved; "
+            "settlement corrects it."
+        ),
     ),
     ("tokenSource", "token_source", "How a prompt's tokens are estimated."),
     (
@@ -59,8 +70,11 @@ SECTIONS: tuple[tuple[str, str, str], ...] = (
     (
         "circuitBreaker",
         "circuit_breaker",
-        "`$.policies[i].spec.circuit_breaker`. One breaker per value of the first limit key of the "
-        "first rule that has one; the cost is that of the policy's first rule.",
+        (
+            "`$.policies[i].spec.circuit_breaker`. A breaker per value of the first limit "
+            "key of the first rule that has one; the cost is that of the policy's first "
+            "rule."
+        ),
     ),
     ("killSwitch", "kill switch", "`$.kill_switches[n]`. Checked before tokens and policies."),
     (
@@ -131,10 +145,16 @@ def _answers() -> Iterator[str]:
         "`Retry-After` is this base, spread by caller: up to half as much again, or for "
         "`budget_exhausted` up to half less.\n"
     )
-    yield table(
-        ("Reason", "Action", "Status", "`Retry-After` base, seconds", "Meaning"),
-        [(f"`{each.name}`", each.action, each.status, each.retry, each.meaning) for each in REASONS],
-    ) + "\n"
+    yield (
+        table(
+            ("Reason", "Action", "Status", "`Retry-After` base, seconds", "Meaning"),
+            [
+                (f"`{each.name}`", each.action, each.status, each.retry, each.meaning)
+                for each in REASONS
+            ],
+        )
+        + "\n"
+    )
     yield "## Response headers\n"
     rows = [(f"`{name}`", when, value) for name, when, value in HEADERS]
     yield table(("Header", "When", "Value"), rows)

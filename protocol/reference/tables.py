@@ -66,9 +66,11 @@ def fields(name: str, definition: Schema) -> list[Row]:
         for key, more in branch.get("properties", {}).items():
             if isinstance(more, dict) and key in shapes and "$ref" not in more:
                 shapes[key] = more | shapes[key]
-    rows = []
+    rows: list[Row] = []
     for key, shape in shapes.items():
-        need = "required" if key in always else "required if on" if key in if_on else _default(shape)
+        need = (
+            "required" if key in always else "required if on" if key in if_on else _default(shape)
+        )
         need = NEEDS.get((name, key), need)
         rows.append((f"`{key}`", _type(shape), need, bounds(shape), shape["description"]))
     return rows
@@ -125,10 +127,9 @@ def _default(shape: Schema) -> str:
 def _type(shape: Schema) -> str:
     if "$ref" in shape:
         return _link(shape["$ref"])
-    if "enum" in shape:
-        return " or ".join(f"`{word}`" for word in shape["enum"])
-    if "const" in shape:
-        return f"`{shape['const']}`"
+    words = shape.get("enum", [shape["const"]] if "const" in shape else [])
+    if words:
+        return " or ".join(f"`{word}`" for word in words)
     if "anyOf" in shape:
         return " or ".join(_type(each) for each in shape["anyOf"])
     if shape.get("type") == "array":

@@ -72,7 +72,9 @@ def _run_document(tmp_path: Path) -> Run:
     (work / "deploy").symlink_to(ROOT / "deploy")
 
     def run(
-        name: str, environ: Mapping[str, str] | None = None, replace: Mapping[str, str] | None = None
+        name: str,
+        environ: Mapping[str, str] | None = None,
+        replace: Mapping[str, str] | None = None,
     ) -> list[Step]:
         steps = _commands(ROOT / "docs" / name)
         script = "\n".join(f"echo '{_MARK}'\n{body}" for body, _ in steps)

@@ -1,10 +1,12 @@
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
 POLICY = ROOT / "examples/http-api/policy.json"
 
+SESSIONS = {"debug_session_secret": "open-sesame"}
 CHANGING = (
     (r"(?<=^Retry-After: )\d+$", "N"),
     (r"(?<=^RateLimit-Reset: )\d+$", "N"),
@@ -24,8 +26,10 @@ def steady(text: str) -> str:
     return text.rstrip()
 
 
-def test_every_command_prints_what_the_document_says(serve: Any, run_document: Any) -> None:
-    daemon = serve(POLICY.read_text(), debug_session_secret="open-sesame", shards=2)
+def test_every_command_prints_what_the_document_says(
+    serve: Callable[..., Any], run_document: Callable[..., Any]
+) -> None:
+    daemon = serve(POLICY.read_text(), shards=2, **SESSIONS)
     where = {"127.0.0.1:8080": f"127.0.0.1:{daemon.port}"}
     for step in run_document("http-api.md", replace=where):
         assert step.expected is not None, step.command

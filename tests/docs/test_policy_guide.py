@@ -1,5 +1,6 @@
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -51,7 +52,7 @@ def test_no_json_stands_in_the_guide_that_is_not_a_file(
     assert len(printed) == sum(kind == "policy" for kind, _ in blocks)
 
 
-def test_the_commands_of_the_guide_work(run_document: Any) -> None:
+def test_the_commands_of_the_guide_work(run_document: Callable[..., Any]) -> None:
     steps = run_document("policy-guide.md")
     assert "Valid: 1 policies, 1 rules" in steps[0].printed
     assert "8 total, 7 allow, 1 reject" in steps[0].printed
@@ -67,9 +68,12 @@ def test_unverified_claims_are_warned_of() -> None:
     assert "without verification" in warning.message
 
 
-def test_the_hmac_of_a_signed_bundle_is_checked(run_document: Any, tmp_path: Path) -> None:
+def test_the_hmac_of_a_signed_bundle_is_checked(
+    run_document: Callable[..., Any], tmp_path: Path
+) -> None:
     run_document("policy-guide.md")
     signed = (tmp_path / "work/signed-policy.json").read_text()
-    assert signed.partition("\n")[2] == (
-        ROOT / "examples/policies/token-bucket/policy.json"
-    ).read_text()
+    assert (
+        signed.partition("\n")[2]
+        == (ROOT / "examples/policies/token-bucket/policy.json").read_text()
+    )
