@@ -49,7 +49,7 @@ class Prompt:
         if isinstance(value, str):
             self.add_text(value)
         elif value:
-            self.texts.append(_as_text(value))
+            self.add_text(_as_text(value))
 
 
 def media_units(base64_data: object, bytes_per_unit: int, remote: int) -> int:
@@ -73,7 +73,7 @@ def _as_text(value: object) -> str:
     try:
         return orjson.dumps(value).decode()
     except (TypeError, ValueError):
-        # Too deep or with lone surrogates: the strings alone come near enough.
+        # Too deep, lone surrogates, more than 64 bits: strings and numbers alone come near enough.
         return " ".join(_strings(value))
 
 
@@ -88,3 +88,5 @@ def _strings(value: object) -> Iterable[str]:
             stack.extend(top.values())
         elif isinstance(top, list):
             stack.extend(top)
+        elif isinstance(top, int | float) and not isinstance(top, bool):
+            yield str(top)
