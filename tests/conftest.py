@@ -5,7 +5,7 @@ import os
 from hypothesis import settings
 
 # Examples are the same on every run, so that a change is never blamed for another's luck; the long
-# search is for its own hour: HYPOTHESIS_PROFILE=random scripts/test.
+# search is for its own hour: HYPOTHESIS_PROFILE=long scripts/test.
 settings.register_profile("steady", derandomize=True, deadline=None)
-settings.register_profile("random", deadline=None)
-settings.load_profile("random" if os.environ.get("HYPOTHESIS_PROFILE") == "random" else "steady")
+settings.register_profile("long", deadline=None)
+settings.load_profile("long" if os.environ.get("HYPOTHESIS_PROFILE") == "long" else "steady")
