@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from daemon.cli.main import main
+from daemon.engine.engine import Engine
+from daemon.engine.evaluation import Evaluation
 from daemon.engine.sources import Sources
 from daemon.replay import Replay, request_of
 from daemon.settings import MODES, NOT_YET, VARIABLES
@@ -124,3 +126,19 @@ def test_another_policy_id_has_another_breaker() -> None:
     replay = opened_breaker()
     replay.load(bundle("chat-2"))
     assert ask(replay, OPENED + 1) == "all_rules_passed"
+
+
+def test_on_error_local_is_as_allow() -> None:
+    answers = {}
+    for on_error in ("allow", "local", "reject"):
+        document = json.loads((ROOT / "examples/quickstart/policy.json").read_text())
+        document["policies"][0]["spec"]["rules"][0]["on_error"] = on_error
+        loaded = load(json.dumps(document).encode(), now=0.0).bundle
+        assert loaded is not None
+        engine = Engine(loaded, SOURCES)
+        begun = engine.begin(request_of({"path": "/api/x", "ip": "203.0.113.9"}, SOURCES), 0)
+        assert isinstance(begun, Evaluation)
+        decision = engine.finish(begun).decision  # no shard has replied
+        answers[on_error] = (decision.action, decision.reason, decision.degraded)
+    assert answers["local"] == answers["allow"] == ("allow", "all_rules_passed", "allow")
+    assert answers["reject"] == ("reject", "counter_unavailable", "reject")
