@@ -24,12 +24,13 @@ class Loaded:
 
 
 class BundleError(Exception):
-    """The bundle cannot be used; `problems` lists every reason."""
+    """The bundle cannot be used; `problems` lists every reason, `missing` that there is no file."""
 
-    def __init__(self, path: str, problems: tuple[Problem, ...]) -> None:
+    def __init__(self, path: str, problems: tuple[Problem, ...], *, missing: bool = False) -> None:
         super().__init__(f"{path}: {problems[0].path}: {problems[0].message}")
         self.path = path
         self.problems = problems
+        self.missing = missing
 
 
 def read_bundle(path: str, *, now: float, signing_key: bytes | None) -> Loaded:
@@ -91,7 +92,9 @@ def _read(bundle_path: str, path: str, place: str, limit: int) -> bytes:
     except OSError as error:
         reason = os.strerror(error.errno or 0)
         message = "cannot be read" if path == bundle_path else f"{path} cannot be read"
-        raise BundleError(bundle_path, (Problem(place, f"{message}: {reason}"),)) from None
+        missing = path == bundle_path and isinstance(error, FileNotFoundError)
+        problems = (Problem(place, f"{message}: {reason}"),)
+        raise BundleError(bundle_path, problems, missing=missing) from None
     if len(text) > limit:
         raise BundleError(bundle_path, (Problem(place, f"is over {limit} bytes"),))
     return text

@@ -102,10 +102,7 @@ class Reloader:
             try:
                 loaded = read_bundle(self._path, now=time.time(), signing_key=self._signing_key)
             except BundleError as error:
-                for problem in error.problems:
-                    place = f"{error.path}: {problem.path}"
-                    log.error("bundle_rejected: %s: %s", place, problem.message)  # noqa: TRY400
-                log.error("version %d keeps serving", self._version)  # noqa: TRY400
+                self._report(error)
                 return False
             if not self._wanted(loaded, rollback=rollback):
                 return False
@@ -117,6 +114,14 @@ class Reloader:
     @property
     def _version(self) -> int:
         return self.active.loaded.bundle.version
+
+    def _report(self, error: BundleError) -> None:
+        """Say why a bundle is not taken; a file that is gone is no fault of its content (§2.7)."""
+        level = logging.WARNING if error.missing else logging.ERROR
+        what = "bundle file" if error.missing else "bundle_rejected"
+        for problem in error.problems:
+            log.log(level, "%s: %s: %s: %s", what, error.path, problem.path, problem.message)
+        log.log(level, "version %d keeps serving", self._version)
 
     def _wanted(self, loaded: Loaded, *, rollback: bool) -> bool:
         same = loaded.bundle.hash == self.active.loaded.bundle.hash

@@ -103,10 +103,13 @@ def test_what_is_not_valid_changes_nothing(house: House, text: bytes) -> None:
     assert not any(child.heard for child in house.shards + house.fronts)
 
 
-def test_a_missing_file_changes_nothing(house: House) -> None:
+def test_a_missing_file_changes_nothing_and_is_a_warning(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
     house.file.unlink()
     assert not asyncio.run(house.reloader.reload(rollback=True))
     assert house.version == 1
+    assert {record.levelname for record in caplog.records} == {"WARNING"}
 
 
 def test_only_a_sighup_goes_back(house: House, caplog: pytest.LogCaptureFixture) -> None:
