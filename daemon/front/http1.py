@@ -144,7 +144,7 @@ class HttpConnection(asyncio.Protocol):
         else:
             self._expects = True
 
-    def complete(self, inbound: Inbound, *, keep: bool, version: str) -> None:
+    def complete(self, inbound: Inbound, keep: bool, version: str, /) -> None:  # noqa: FBT001
         """Hand a request to the app, or queue it behind the one being decided.
 
         Raises:
@@ -216,8 +216,10 @@ class HttpConnection(asyncio.Protocol):
             self._dispatch(inbound, keep, line)
         elif self._refusal:
             self._send_refusal()
+        elif self._reader.in_message:
+            self._await_rest()
         else:
-            self._await()
+            self.deadline = self._server.clock + self._server.bounds.idle_timeout
 
     def wait(self, delay: asyncio.TimerHandle) -> None:
         """Let a delayed answer be forgotten when the client leaves."""
@@ -228,13 +230,9 @@ class HttpConnection(asyncio.Protocol):
         arriving = self._reader.in_message and not self._ended
         return not (self._queue or self._refusal or arriving)
 
-    def _await(self) -> None:
-        """Set the deadline of what the client does next: go on with a request, or begin one."""
-        bounds = self._server.bounds
-        if not self._reader.in_message:
-            self.deadline = self._server.clock + bounds.idle_timeout
-            return
-        self.deadline = self._server.clock + bounds.header_timeout
+    def _await_rest(self) -> None:
+        """Give a request that began during an answer its time, and the word it waits for."""
+        self.deadline = self._server.clock + self._server.bounds.header_timeout
         if self._expects and self._transport is not None:
             self._expects = False
             self._transport.write(_CONTINUE)

@@ -31,7 +31,7 @@ class Taken:
     def expects(self) -> None:
         self.expectations += 1
 
-    def complete(self, inbound: Inbound, *, keep: bool, version: str) -> None:
+    def complete(self, inbound: Inbound, keep: bool, version: str, /) -> None:  # noqa: FBT001
         self.requests.append(inbound)
         self.kept.append(keep)
         self.versions.append(version)
@@ -259,6 +259,13 @@ def filler(size: int) -> bytes:
         pytest.param((get(b"Host: a", target=b"/" + b"x" * MAX_HEAD),), id="long target"),
         pytest.param((b"GET /" + b"x" * MAX_HEAD,), id="target without an end"),
         pytest.param((get(b"Host: a", *[b"X: y"] * MAX_FIELDS),), id="too many equal headers"),
+        pytest.param((get(b"Host: a", *[b"X: " + b"y" * 99] * 10),), id="equal long headers"),
+        pytest.param(
+            (get(b"Host: a", *[b"X-Forwarded-For: " + b"9" * 99] * 10),), id="long way here"
+        ),
+        pytest.param(
+            (get(b"Host: a", filler(700))[:-2], filler(700) + b"\r\n\r\n"), id="in two reads"
+        ),
         pytest.param(
             (get(b"Host: a", *[b"X%d:" % n for n in range(MAX_FIELDS)]),), id="too many headers"
         ),
@@ -272,9 +279,7 @@ def filler(size: int) -> bytes:
             (CHUNKED, b"1;x=", *[b"y"] * (MAX_HEAD + 1)), id="chunk extension without an end"
         ),
         pytest.param((CHUNKED, b"0\r\nX: ", *[b"y"] * (MAX_HEAD + 1)), id="trailer drips"),
-        pytest.param(
-            (CHUNKED, b"0\r\n", *[b"X: y\r\n"] * MAX_FIELDS, b"X: y\r\n\r\n"), id="trailers drip"
-        ),
+        pytest.param((CHUNKED, b"0\r\n", *[b"X: y\r\n"] * (MAX_HEAD // 6 + 1)), id="trailers drip"),
     ],
 )
 def test_what_has_no_end_is_431(pieces: tuple[bytes, ...]) -> None:
@@ -303,7 +308,7 @@ def test_many_small_requests_in_one_read() -> None:
 
 def test_a_refusal_of_the_taker_comes_out() -> None:
     class Full(Taken):
-        def complete(self, inbound: Inbound, *, keep: bool, version: str) -> None:
+        def complete(self, inbound: Inbound, keep: bool, version: str, /) -> None:  # noqa: FBT001
             raise Refusal("400 Bad Request", f"{inbound.method} {keep} {version}")
 
     with pytest.raises(Refusal, match="GET True 1"):
