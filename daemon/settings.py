@@ -11,6 +11,9 @@ from difflib import get_close_matches
 from ipaddress import ip_address
 from typing import Literal
 
+from daemon.llm.providers import PROVIDERS
+from daemon.upstream_url import UpstreamUrl, parse_upstream_url
+
 LogLevel = Literal["debug", "info", "notice", "warning", "error", "critical", "alert", "emerg"]
 LOG_LEVELS: tuple[LogLevel, ...] = (
     "debug",
@@ -22,7 +25,7 @@ LOG_LEVELS: tuple[LogLevel, ...] = (
     "alert",
     "emerg",
 )
-MODES = ("decision_service",)
+MODES = ("decision_service", "reverse_proxy", "wrapper", "hybrid")
 _SUN_PATH_MAX = 107
 _PORT_MAX = 65_535
 _MAX_PROCESSES = 64
@@ -79,6 +82,13 @@ class Settings:
     llm_format: str
     geoip_file: str | None
     tor_exits_file: str | None
+    backend: UpstreamUrl | None
+    wrapper_auth: str
+    strip_request_headers: str
+    upstream_connect_timeout: float
+    upstream_timeout: float
+    provider_urls: Mapping[str, UpstreamUrl]
+    """Where each provider of wrapper mode is, overrides applied."""
     signing_key: bytes | None = field(default=None, repr=False)
     debug_session_secret: bytes | None = field(default=None, repr=False)
 
@@ -112,7 +122,24 @@ def load(environ: Mapping[str, str]) -> Settings:
             values[variable.setting] = variable.read(text)
         except ValueError as error:
             raise SettingsError(f"{variable.name}: {error}") from None
+    if values["mode"] == "reverse_proxy" and values["backend"] is None:
+        raise SettingsError(
+            "FAIRVISOR_BACKEND_URL is not set: mode reverse_proxy needs it, "
+            "for example http://127.0.0.1:9000"
+        )
+    values["provider_urls"] = _provider_urls(environ)
     return Settings(**values)  # type: ignore[arg-type]  # VARIABLES names Settings' own fields
+
+
+def _provider_urls(environ: Mapping[str, str]) -> dict[str, UpstreamUrl]:
+    urls = {}
+    for provider in PROVIDERS.values():
+        text = environ.get(provider.override, "").strip() or provider.base_url
+        try:
+            urls[provider.name] = parse_upstream_url(text)
+        except ValueError as error:
+            raise SettingsError(f"{provider.override}: {error}") from None
+    return urls
 
 
 def parse_listen(text: str) -> tuple[Address, ...]:
@@ -307,8 +334,43 @@ VARIABLES: tuple[Variable, ...] = (
         "FAIRVISOR_LLM_FORMAT",
         "llm_format",
         "",
-        "wire format behind this daemon, for llm:provider",
+        "wire format behind this daemon: usage, settlement and cut-off; openai, anthropic, gemini",
         _one_of("openai", "anthropic", "gemini"),
+    ),
+    Variable(
+        "FAIRVISOR_BACKEND_URL",
+        "backend",
+        None,
+        "upstream of mode reverse_proxy: http://…, https://… or unix:/path",
+        parse_upstream_url,
+    ),
+    Variable(
+        "FAIRVISOR_WRAPPER_AUTH",
+        "wrapper_auth",
+        "composite",
+        "credentials of mode wrapper: composite (CLIENT_JWT:UPSTREAM_KEY) or passthrough",
+        _one_of("composite", "passthrough"),
+    ),
+    Variable(
+        "FAIRVISOR_STRIP_REQUEST_HEADERS",
+        "strip_request_headers",
+        "",
+        "comma list of request headers that do not go upstream",
+        str,
+    ),
+    Variable(
+        "FAIRVISOR_UPSTREAM_CONNECT_TIMEOUT",
+        "upstream_connect_timeout",
+        "5",
+        "seconds to connect to an upstream; then 504",
+        _positive,
+    ),
+    Variable(
+        "FAIRVISOR_UPSTREAM_TIMEOUT",
+        "upstream_timeout",
+        "300",
+        "seconds an upstream may be silent, before its answer (then 504) or within it",
+        _positive,
     ),
     Variable(
         "FAIRVISOR_GEOIP_FILE", "geoip_file", None, "MaxMind country database for ip:country", str
@@ -352,7 +414,9 @@ _ELSEWHERE = (
     "FAIRVISOR_VENV",
     "FAIRVISOR_VECTORS",
 )
+_OVERRIDES = frozenset(provider.override for provider in PROVIDERS.values())
 _PREFIX = "FAIRVISOR_"
+_UPSTREAM_HEADER = _PREFIX + "UPSTREAM_HEADER_"
 
 
 def ignored(environ: Mapping[str, str]) -> list[str]:
@@ -361,6 +425,8 @@ def ignored(environ: Mapping[str, str]) -> list[str]:
     lines = []
     for name in sorted(name for name in environ if name.startswith(_PREFIX)):
         if name in known or name in _ELSEWHERE or not environ[name].strip():
+            continue
+        if name.startswith(_UPSTREAM_HEADER) or name in _OVERRIDES:
             continue
         if name not in NOT_YET:
             near = get_close_matches(name, known, n=1, cutoff=0.8)

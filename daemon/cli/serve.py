@@ -11,6 +11,7 @@ import uvloop
 from daemon.cli.command import Command
 from daemon.engine.client_address import TrustedProxies
 from daemon.front.files import LookupFileError, country_lookup, tor_exits
+from daemon.front.upstream_headers import injected_headers
 from daemon.settings import VARIABLES, Settings, SettingsError, ignored, load
 from daemon.stderr_log import start_logging
 from daemon.supervisor.bundles import BundleError, Loaded, read_bundle
@@ -34,6 +35,7 @@ def serve() -> None:
     """
     try:
         settings = load(os.environ)
+        _check_headers()
         start_logging(settings.log_level)
         loaded = _bundle(settings)
         country_lookup(settings.geoip_file)
@@ -51,6 +53,13 @@ def serve() -> None:
     for warning in loaded.warnings:
         log.warning("%s: %s: %s", settings.config_file, warning.path, warning.message)
     sys.exit(uvloop.run(Supervisor(settings, loaded).run()))
+
+
+def _check_headers() -> None:
+    try:
+        injected_headers(os.environ)
+    except ValueError as error:
+        raise SettingsError(str(error)) from None
 
 
 def _bundle(settings: Settings) -> Loaded:

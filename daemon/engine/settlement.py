@@ -29,17 +29,26 @@ class SettlementError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """A reservation, where its parts may be (placement hashes), and what was used."""
+    """A reservation, where its parts may be (placement hashes), and what was used.
+
+    Without usage the whole reservation is given back.
+    """
 
     reservation: bytes
     placements: tuple[int, ...]
-    usage: Usage
+    usage: Usage | None
 
 
 def reservation_text(reservation: bytes, placements: Iterable[int]) -> str:
     """Return the opaque id that a client settles with."""
     places = b"".join(place.to_bytes(_HASH_BYTES, "big") for place in placements)
     return urlsafe_b64encode(reservation + places).rstrip(b"=").decode()
+
+
+def settlement_of(reservation: str, usage: Usage | None) -> Settlement:
+    """Return the settlement of a reservation of this daemon; None for `usage` gives it all back."""
+    identity, placements = _identify(reservation)
+    return Settlement(identity, placements, usage)
 
 
 def read_settlement(body: bytes) -> Settlement:

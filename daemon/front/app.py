@@ -29,6 +29,9 @@ from protocol.request import Request
 Scrape = Callable[[Callable[[bytes], None]], None]
 """Asks the supervisor for the metrics text of all processes and calls back with it."""
 
+Deliver = Callable[[Decision, Evaluation | None], None]
+"""Takes a decision and the evaluation that it came from, None if no counter was asked."""
+
 _DELAY_HEADER = b"delay-header"
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -40,6 +43,8 @@ def now_us() -> int:
 
 class App:
     """What a front serves. The process around it switches `engine` and `draining`."""
+
+    verbatim = False
 
     def __init__(  # noqa: PLR0913 - what it asks, what it tells, how it is set
         self,
@@ -88,15 +93,19 @@ class App:
             endpoint(connection, inbound)
 
     def _decide(self, connection: HttpConnection, inbound: Inbound) -> None:
-        exchange = Exchange(self, connection, inbound)
+        self.decide(Exchange(self, connection, inbound))
+
+    def decide(self, exchange: "Exchange") -> None:
+        """Have a request decided; the exchange gets the answer."""
         engine = self.engine
+        inbound = exchange.inbound
         if not inbound.trusted:
             self.recorder.untrusted(inbound, self.clock())
         if engine is None:
             exchange.answer(NO_BUNDLE)
             return
         try:
-            begun = engine.begin(read(inbound), now_us())
+            begun = engine.begin(exchange.request(), now_us())
         except Exception as error:  # noqa: BLE001 - one request must not take the front with it
             exchange.fail(error)
             return
@@ -123,11 +132,7 @@ class App:
         lost: bool,  # noqa: FBT001 - a callback
         entries: list[list[Any]],
     ) -> None:
-        checks = self.engine.checks if self.engine else {}
-        for _number, identity, reserved, actual in entries:
-            check = checks.get(identity)
-            if check is not None:
-                self.tally.settled(check, reserved, actual, now_us())
+        self.count_settled(entries)
         if found:
             no_content(connection)
         elif lost:
@@ -136,6 +141,18 @@ class App:
         else:
             message = "unknown, expired or already settled"
             answer(connection, 409, {"error": "reservation_not_found", "message": message})
+
+    def is_local(self, path: bytes) -> bool:
+        """Return whether a path is the daemon's own in every mode (§9, §15)."""
+        return path in self._local or (path in DEBUG_PATHS and self.debug is not None)
+
+    def count_settled(self, entries: list[list[Any]]) -> None:
+        """Count what a settlement found: [number, identity, reserved, actual] by rule."""
+        checks = self.engine.checks if self.engine else {}
+        for _number, identity, reserved, actual in entries:
+            check = checks.get(identity)
+            if check is not None:
+                self.tally.settled(check, reserved, actual, now_us())
 
     def _livez(self, connection: HttpConnection, _inbound: Inbound) -> None:
         respond(connection, 200, "text/plain; charset=utf-8", b"ok")
@@ -183,18 +200,34 @@ _AFTER_PREFIX = {b"", b"/", b"?"}
 
 
 class Exchange:
-    """One decision on its way: owner of the shards' replies, writer of the answer."""
+    """One decision on its way: owner of the shards' replies, writer of the answer.
 
-    __slots__ = ("_app", "_connection", "_engine", "_evaluation", "_finished", "_inbound",
-                 "_started", "_waiting")  # fmt: skip
+    With `deliver` somebody else writes it, to `request` as the proxy reads it.
+    """
 
-    def __init__(self, app: App, connection: HttpConnection, inbound: Inbound) -> None:
+    __slots__ = ("_app", "_connection", "_deliver", "_engine", "_evaluation", "_finished",
+                 "_request", "_started", "_waiting", "inbound")  # fmt: skip
+
+    def __init__(
+        self,
+        app: App,
+        connection: HttpConnection,
+        inbound: Inbound,
+        request: Request | None = None,
+        deliver: Deliver | None = None,
+    ) -> None:
+        self._request = request
+        self._deliver = deliver
         self._app = app
         self._connection = connection
         self._finished: Finished | None = None
-        self._inbound = inbound
+        self.inbound = inbound
         self._started = perf_counter()
         self._waiting = 0
+
+    def request(self) -> Request:
+        """Return the request to decide."""
+        return read(self.inbound) if self._request is None else self._request
 
     def ask(self, engine: Engine, evaluation: Evaluation) -> None:
         """Send the operations to their shards; the last reply finishes the exchange."""
@@ -262,18 +295,12 @@ class Exchange:
     def answer(self, decision: Decision) -> None:
         """Write the answer, after the delay of a throttle if the caller will not wait itself."""
         app = self._app
-        delay = decision.delay_ms
-        told = delay > 0 and self._prefers_header()
-        head, body = native.write(decision, delay_header=told)
         seconds = perf_counter() - self._started
         app.tally.decided(decision, app.mode, seconds)
-        if app.debug is not None:
-            head += self._debug_fields(app.debug, decision, seconds)
-        connection = self._connection
-        if delay and not told:
-            connection.wait(app.later(delay / 1000, lambda: connection.respond(head, body)))
+        if self._deliver is not None:
+            self._deliver(decision, self._evaluation if self._finished else None)
         else:
-            connection.respond(head, body)
+            self._write(decision, seconds)
         # Whatever is worth a record is rare, except where everything is recorded.
         if (
             decision.action != "allow"
@@ -286,13 +313,26 @@ class Exchange:
         if engine is not None and engine.overridable:
             app.tally.overridden(decision, engine.bundle, now_us())
 
+    def _write(self, decision: Decision, seconds: float) -> None:
+        app = self._app
+        delay = decision.delay_ms
+        told = delay > 0 and self._prefers_header()
+        head, body = native.write(decision, delay_header=told)
+        if app.debug is not None:
+            head += self._debug_fields(app.debug, decision, seconds)
+        connection = self._connection
+        if delay and not told:
+            connection.wait(app.later(delay / 1000, lambda: connection.respond(head, body)))
+        else:
+            connection.respond(head, body)
+
     def _prefers_header(self) -> bool:
-        prefer = self._inbound.headers.get(b"x-fairvisor-prefer", b"")
+        prefer = self.inbound.headers.get(b"x-fairvisor-prefer", b"")
         return prefer.strip().lower() == _DELAY_HEADER
 
     def _debug_fields(self, debug: DebugSessions, decision: Decision, seconds: float) -> bytes:
         evaluation = self._evaluation if self._finished else None
-        return debug.fields(self._inbound, decision, evaluation, int(seconds * MICRO), time())
+        return debug.fields(self.inbound, decision, evaluation, int(seconds * MICRO), time())
 
     def _record(self, decision: Decision, seconds: float) -> None:
         app, finished = self._app, self._finished
@@ -300,7 +340,7 @@ class Exchange:
             app.tally.add("retry_after_bucket_total", (bucket_label(decision.retry_after),))
         decided = Decided(
             decision,
-            read(self._inbound),
+            self.request(),
             now_us(),
             int(seconds * MICRO),
             self._engine if finished else app.engine,

@@ -9,6 +9,9 @@ Rules
 - While a client does not read its answers, nothing more is read from it.
 - After a refusal the sending side is closed first and what still arrives is thrown away for a
   while (§9.6): a close with unread bytes would take the answer back from the client.
+- An app that answers in pieces attaches a watcher, which hears when the client leaves, stops
+  reading or goes on, and takes the rest of an unfinished request's body. With a watcher, the end of
+  the client's sending side counts as its leaving: there is no other sign of it.
 """
 
 import asyncio
@@ -16,7 +19,7 @@ import logging
 from collections import deque
 
 from daemon.front.request_reader import Inbound, Refusal, RequestReader
-from daemon.front.surroundings import Server
+from daemon.front.surroundings import Server, Watcher
 
 log = logging.getLogger("fairvisor")
 
@@ -38,6 +41,7 @@ class HttpConnection(asyncio.Protocol):
         "_eof",
         "_excess",
         "_expects",
+        "_held",
         "_last",
         "_paused",
         "_queue",
@@ -46,6 +50,8 @@ class HttpConnection(asyncio.Protocol):
         "_refusal",
         "_server",
         "_transport",
+        "_uploading",
+        "_watcher",
         "deadline",
     )
 
@@ -68,6 +74,9 @@ class HttpConnection(asyncio.Protocol):
         self._expects = False
         self._paused = False
         self._eof = False
+        self._held = False  # the app takes no more of the body for now
+        self._uploading = False  # the current request's body is still arriving
+        self._watcher: Watcher | None = None
         self.deadline = NEVER
 
     # asyncio's side
@@ -84,6 +93,7 @@ class HttpConnection(asyncio.Protocol):
             trusted=server.is_trusted(peer),
             max_head=server.bounds.max_head_bytes,
             max_body=server.bounds.max_body_bytes,
+            verbatim=server.app.verbatim,
         )
         self.deadline = server.clock + server.bounds.header_timeout
         if not server.opened(self):
@@ -112,7 +122,7 @@ class HttpConnection(asyncio.Protocol):
         left (§5.4).
         """
         self._eof = self._ended = self._last = True
-        if self._current is not None and self._delay is None:
+        if self._current is not None and self._delay is None and self._watcher is None:
             return True
         self._forget(keep_transport=True)
         self._close()
@@ -123,12 +133,23 @@ class HttpConnection(asyncio.Protocol):
         self._paused = True
         if self._transport is not None and not self._eof and not self._closing:
             self._transport.pause_reading()
+        if self._watcher is not None:
+            self.deadline = self._server.clock + self._server.bounds.idle_timeout
+            self._watcher.client_full()
 
     def resume_writing(self) -> None:
         """Read on once the client has read."""
         self._paused = False
-        if self._transport is not None and not self._eof and not self._transport.is_closing():
-            self._transport.resume_reading()
+        self._read_on()
+        if self._watcher is not None:
+            self.deadline = NEVER
+            self._watcher.client_drained()
+
+    def _read_on(self) -> None:
+        transport = self._transport
+        if self._paused or self._held or self._eof or transport is None or transport.is_closing():
+            return
+        transport.resume_reading()
 
     # the reader's side
 
@@ -154,6 +175,9 @@ class HttpConnection(asyncio.Protocol):
             self._excess = True
             return
         self._expects = False
+        if inbound.unfinished and self._current is not None:
+            raise Refusal("400 Bad Request", "too many pipelined requests")
+        self._uploading = inbound.unfinished
         keep = keep and not self._last
         line = b"" if keep and version == "1.1" else _CONNECTION[keep]
         if self._current is None:
@@ -168,6 +192,19 @@ class HttpConnection(asyncio.Protocol):
             raise Refusal("400 Bad Request", "too many pipelined requests")
         self._ended = not keep
         self._queue.append((inbound, keep, line))
+
+    def excess(self, chunk: bytes) -> None:
+        """Pass more of the body on; after the answer it is thrown away."""
+        if self._watcher is not None:
+            self.deadline = self._server.clock + self._server.bounds.header_timeout
+            self._watcher.upload(chunk)
+
+    def excess_ended(self) -> None:
+        """Tell the watcher that the body is complete."""
+        self._uploading = False
+        if self._watcher is not None:
+            self.deadline = NEVER
+            self._watcher.upload_ended()
 
     def _dispatch(self, inbound: Inbound, keep: bool, line: bytes) -> None:  # noqa: FBT001
         self._current = (keep, line, inbound.method == "HEAD")
@@ -197,16 +234,63 @@ class HttpConnection(asyncio.Protocol):
         if transport is None or current is None:
             return
         keep, line, headless = current
-        self._current = self._delay = None
-        if keep and self._last and self._is_through():
+        if keep and (self._uploading or (self._last and self._is_through())):
             keep, line = False, _CONNECTION[False]
         transport.write(
             b"".join((head, line, b"\r\n", b"" if headless else body))
             if line or body
             else head + b"\r\n"
         )
+        self._answered(keep=keep)
+
+    def attach(self, watcher: Watcher) -> None:
+        """Let `watcher` hear of the client until the request is answered."""
+        self._watcher = watcher
+
+    def hold(self) -> None:
+        """Take no more of the body from the client until `release`."""
+        self._held = True
+        if self._transport is not None and not self._eof and not self._closing:
+            self._transport.pause_reading()
+            self.deadline = NEVER  # it is not the client's fault
+
+    def release(self) -> None:
+        """Take more of the body again."""
+        if self._held:
+            self._held = False
+            self._read_on()
+
+    def open(self, head: bytes, *, close: bool = False) -> None:
+        """Begin an answer whose body follows through `send`, as framed by `head`.
+
+        `close`: the end of the connection ends the body.
+        """
+        transport = self._transport
+        current = self._current
+        if transport is None or current is None:
+            return
+        keep, line, headless = current
+        if keep and (close or self._uploading or (self._last and self._is_through())):
+            keep, line = False, _CONNECTION[False]
+        self._current = (keep, line, headless)
+        transport.write(b"".join((head, line, b"\r\n")))
+
+    def send(self, data: bytes) -> None:
+        """Write a piece of the answer's body."""
+        if self._transport is not None and self._current is not None:
+            self._transport.write(data)
+
+    def end(self) -> None:
+        """End an answer that was opened."""
+        if self._transport is not None and self._current is not None:
+            self._answered(keep=self._current[0])
+
+    def _answered(self, *, keep: bool) -> None:
+        self._current = self._delay = self._watcher = None
+        self.release()
         if not keep:
-            if self._excess:
+            self._ended = True
+            if self._excess or self._uploading:
                 self._linger()
             else:
                 self._close()
@@ -253,7 +337,12 @@ class HttpConnection(asyncio.Protocol):
         transport = self._transport
         if transport is None:
             return
-        if self._closing or self._paused or transport.get_write_buffer_size():
+        if (
+            self._closing
+            or self._paused
+            or self._watcher is not None
+            or transport.get_write_buffer_size()
+        ):
             self.cut()  # what it does not read will never be flushed
         elif self._reader.in_message:
             self._refuse(Refusal("408 Request Timeout", "request took too long to arrive"))
@@ -317,6 +406,9 @@ class HttpConnection(asyncio.Protocol):
             self._delay = None
         if not keep_transport:
             self._transport = None
+        watcher, self._watcher = self._watcher, None
+        if watcher is not None:
+            watcher.client_gone()
 
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"

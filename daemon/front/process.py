@@ -23,11 +23,16 @@ from daemon.front import files
 from daemon.front.app import App, now_us
 from daemon.front.debug import DebugSessions
 from daemon.front.links import Link
+from daemon.front.proxy.app import ProxyApp
+from daemon.front.proxy.route import ProxyConfig
+from daemon.front.proxy.surroundings import Surroundings
 from daemon.front.rate_limited_log import RateLimitedLog
 from daemon.front.recorder import Recorder
 from daemon.front.records import RecordWriter
 from daemon.front.server import Server
 from daemon.front.tally import Tally
+from daemon.front.upstream_headers import injected_headers, parse_strip_list
+from daemon.front.upstream_pool import Pools
 from daemon.llm.builtin_prices import BuiltinPrices, flatten
 from daemon.settings import Settings
 from daemon.stderr_log import start_logging
@@ -110,12 +115,32 @@ class _Front:
             DebugSessions(secret) if secret else None,
         )
         turned_away = partial(self._tally.add, "connections_refused_total")
-        self._server = Server(self._app, settings, trusted, settings.max_connections, turned_away)
+        self._proxy = self._behind(links)
+        self._server = Server(
+            self._proxy or self._app, settings, trusted, settings.max_connections, turned_away
+        )
         await self._attach()
         await self._stopped.wait()
         self._writer.close(FLUSH_SECONDS)
         for link in links:
             link.stop()
+
+    def _behind(self, links: list[Link]) -> ProxyApp | None:
+        """Return the proxy in front of the decision API, None where there is none."""
+        settings = self._settings
+        if settings.mode == "decision_service":
+            return None
+        config = ProxyConfig(
+            mode=settings.mode,
+            backend=settings.backend,
+            llm_format=settings.llm_format,
+            providers=settings.provider_urls,
+            passthrough=settings.wrapper_auth == "passthrough",
+            strip=parse_strip_list(settings.strip_request_headers),
+            inject=injected_headers(os.environ),
+        )
+        pools = Pools(settings.upstream_connect_timeout)
+        return ProxyApp(self._app, Surroundings(config, pools, settings.upstream_timeout, links))
 
     async def _attach(self) -> None:
         pair = socket.socket(fileno=self._role.control_fd)
@@ -169,6 +194,7 @@ class _Front:
             country=files.country_lookup(self._settings.geoip_file),
             tor_exits=files.tor_exits(self._settings.tor_exits_file),
             llm_format=self._settings.llm_format,
+            proxies=self._proxy is not None,
             prices=prices,
         )
         self._prepared[generation] = (Engine(report.bundle, sources, generation), loaded_at)

@@ -6,11 +6,13 @@ Rules
 - What llhttp leaves open is decided here: the size of heads, trailers and whatever else arrives
   without getting a request any further (chunk extensions, blank lines), the number of fields, the
   size of a kept body, Host, Expect, chunks in HTTP/1.0, a body beside Upgrade.
+- A `verbatim` reader keeps every field as sent. A body beyond its bound is not lost then: the
+  request is handed over unfinished, and the rest of its body follows piece by piece.
 - Header names are canonical: lower case, "_" as "-". The first of repeated headers counts, except
   X-Forwarded-For, whose lines are joined; a second Host is an error. Trailers are not headers.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import httptools
@@ -32,9 +34,15 @@ class Refusal(Exception):  # noqa: N818 - an answer, not a fault of ours
 
 
 class Inbound:
-    """One complete request as it came in: `target` in origin form, `headers` canonical."""
+    """One request as it came in: `target` in origin form, `headers` canonical.
 
-    __slots__ = ("body", "headers", "method", "peer", "target", "trusted")
+    `raw` holds every field as sent, () unless the reader is verbatim; `unfinished` says that more
+    of the body will follow, `modern` that the client speaks HTTP/1.1.
+    """
+
+    __slots__ = (
+        "body", "headers", "method", "modern", "peer", "raw", "target", "trusted", "unfinished",
+    )  # fmt: skip
 
     def __init__(  # noqa: PLR0913 - one value per part of a request
         self,
@@ -45,6 +53,9 @@ class Inbound:
         peer: str,
         *,
         trusted: bool,
+        raw: Sequence[tuple[bytes, bytes]] = (),
+        unfinished: bool = False,
+        modern: bool = True,
     ) -> None:
         self.method = method
         self.target = target
@@ -52,6 +63,9 @@ class Inbound:
         self.body = body
         self.peer = peer
         self.trusted = trusted
+        self.raw = raw
+        self.unfinished = unfinished
+        self.modern = modern
 
 
 class Taker(Protocol):
@@ -66,6 +80,12 @@ class Taker(Protocol):
     def complete(self, inbound: Inbound, keep: bool, version: str, /) -> None:  # noqa: FBT001
         """Take a request; `keep`: whether another may follow on this connection."""
 
+    def excess(self, chunk: bytes) -> None:
+        """Take more of the body of the request that was handed over unfinished."""
+
+    def excess_ended(self) -> None:
+        """Hear that the body of the unfinished request is complete."""
+
 
 class RequestReader:
     """The parser of one connection. `in_message`: whether a request has begun and not ended."""
@@ -79,27 +99,38 @@ class RequestReader:
         "_max_head",
         "_parser",
         "_peer",
+        "_raw",
         "_read_bytes",
         "_repeated",
         "_repeated_bytes",
         "_room",
+        "_spilling",
         "_taker",
         "_target",
         "_trusted",
         "_unheard",
         "_upgrades",
+        "_verbatim",
         "_version",
         "in_message",
     )
 
-    def __init__(
-        self, taker: Taker, peer: str, *, trusted: bool, max_head: int, max_body: int
+    def __init__(  # noqa: PLR0913 - who takes, who sends, two bounds and a manner
+        self,
+        taker: Taker,
+        peer: str,
+        *,
+        trusted: bool,
+        max_head: int,
+        max_body: int,
+        verbatim: bool = False,
     ) -> None:
         self._taker = taker
         self._peer = peer
         self._trusted = trusted
         self._max_head = max_head
         self._max_body = max_body
+        self._verbatim = verbatim
         self._parser = httptools.HttpRequestParser(self)
         self._unheard = 0
         self._last_read = 0
@@ -145,6 +176,8 @@ class RequestReader:
         self._read_bytes = self._last_read
         self._body: bytes | bytearray = b""
         self._room = self._max_body
+        self._raw: list[tuple[bytes, bytes]] = []
+        self._spilling = False
         self._in_head = True
         self.in_message = True
         self._taker.begun()
@@ -164,6 +197,8 @@ class RequestReader:
         if value and value[-1] in b" \t":
             value = value.rstrip(b" \t")
         headers = self._headers
+        if self._verbatim:
+            self._raw.append((name, value))
         if key not in headers:
             headers[key] = value
             return
@@ -227,9 +262,18 @@ class RequestReader:
         """Keep the body up to its bound; the excess is not looked at (§4.1)."""
         self._unheard = 0
         room = self._room
-        if room <= 0:
+        if self._spilling:
+            self._taker.excess(chunk)
             return
         self._room = room - len(chunk)
+        if room > 0:
+            self._keep(chunk, room)
+        if self._verbatim and self._room < 0:
+            self._spilling = True
+            self._hand_over()
+            self._taker.excess(chunk[max(room, 0) :])
+
+    def _keep(self, chunk: bytes, room: int) -> None:
         if not self._body:
             self._body = chunk[:room]
             return
@@ -241,7 +285,14 @@ class RequestReader:
         """Hand a complete request over."""
         self._unheard = 0
         self.in_message = False
+        if self._spilling:
+            self._taker.excess_ended()
+        else:
+            self._hand_over()
+
+    def _hand_over(self) -> None:
         parser = self._parser
+        version = self._version
         self._taker.complete(
             Inbound(
                 parser.get_method().decode("latin-1"),
@@ -250,9 +301,12 @@ class RequestReader:
                 bytes(self._body),
                 self._peer,
                 trusted=self._trusted,
+                raw=self._raw,
+                unfinished=self._spilling,
+                modern=version == "1.1",
             ),
             parser.should_keep_alive() and not self._upgrades,
-            self._version,
+            version,
         )
 
 

@@ -1,4 +1,4 @@
-"""One `POST /v1/settle` on its way: asks the shards that may hold it, answers once (§7.5)."""
+"""One settlement on its way: asks the shards that may hold it, answers once (§7.5)."""
 
 from collections.abc import Callable
 from typing import Any
@@ -27,7 +27,7 @@ class Settling:
         """Ask every shard that may hold a part of the reservation."""
         shards = {place % len(links) for place in settlement.placements}
         self._waiting = len(shards)
-        wire = settlement.usage.to_wire()
+        wire = settlement.usage.to_wire() if settlement.usage else None
         for shard in shards:
             links[shard].settle(settlement.reservation, wire, self)
         if not shards:

@@ -33,10 +33,34 @@ class Bounds(Protocol):
 
 
 class App(Protocol):
-    """Whoever answers requests; must call `connection.respond` exactly once for each."""
+    """Whoever answers requests; must `respond`, or `open` and `end`, exactly once for each."""
+
+    @property
+    def verbatim(self) -> bool:
+        """Whether requests are passed on, so that every byte of them is wanted."""
+        ...
 
     def handle(self, connection: "HttpConnection", inbound: Inbound) -> None:
         """Answer a request, now or later."""
+
+
+class Watcher(Protocol):
+    """Whoever answers a request in pieces, until it has ended the answer."""
+
+    def client_gone(self) -> None:
+        """Stop: no answer can reach the client."""
+
+    def client_full(self) -> None:
+        """Hear that the client does not read as fast as it is written to."""
+
+    def client_drained(self) -> None:
+        """Hear that the client reads on."""
+
+    def upload(self, chunk: bytes) -> None:
+        """Take more of the request's body."""
+
+    def upload_ended(self) -> None:
+        """Hear that the request's body is complete."""
 
 
 class Server(Protocol):

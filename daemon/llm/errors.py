@@ -11,7 +11,9 @@ import orjson
 
 from daemon.llm.providers import Family
 
-_UNAVAILABLE_REASONS = frozenset({"no_bundle_loaded", "service_unavailable"})
+_UNAVAILABLE_REASONS = frozenset(
+    {"no_bundle_loaded", "service_unavailable", "upstream_unreachable", "upstream_timeout"}
+)
 
 _OPENAI = {
     "rate_limit": ("rate_limit_error", "rate_limit_exceeded"),

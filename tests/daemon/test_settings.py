@@ -25,7 +25,7 @@ def test_an_empty_environment_gives_the_defaults() -> None:
 
 def test_every_variable_fills_a_setting_of_its_own() -> None:
     names = [variable.setting for variable in VARIABLES]
-    assert sorted(names) == sorted(load({}).__slots__)
+    assert sorted([*names, "provider_urls"]) == sorted(load({}).__slots__)
 
 
 def test_empty_text_counts_as_not_set() -> None:
@@ -103,3 +103,48 @@ def test_what_changes_nothing_is_told() -> None:
         "FAIRVISOR_DURABILITY is ignored: this version keeps counters in memory on one host",
         "FAIRVISOR_SHARD is not a setting and is ignored; did you mean FAIRVISOR_SHARDS?",
     ]
+
+
+def test_a_reverse_proxy_needs_a_backend() -> None:
+    with pytest.raises(SettingsError, match="FAIRVISOR_BACKEND_URL"):
+        load({"FAIRVISOR_MODE": "reverse_proxy"})
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://x",
+        "127.0.0.1:80",
+        "http://",
+        "http://x:99999",
+        "http://x/?q=1",
+        "unix:relative",
+        "h p",
+    ],
+)
+def test_an_upstream_that_is_no_url_is_named(url: str) -> None:
+    for name in ("FAIRVISOR_BACKEND_URL", "FAIRVISOR_PROVIDER_GEMINI_COMPAT_URL"):
+        with pytest.raises(SettingsError, match=name):
+            load({name: url})
+
+
+def test_credentials_in_a_url_are_refused_and_not_repeated() -> None:
+    with pytest.raises(SettingsError) as caught:
+        load({"FAIRVISOR_BACKEND_URL": "http://user:hunter2@x"})
+    assert "hunter2" not in str(caught.value)
+
+
+def test_providers_are_where_the_vendor_or_the_operator_says() -> None:
+    urls = load({"FAIRVISOR_PROVIDER_OPENAI_URL": "http://127.0.0.1:9/base/"}).provider_urls
+    assert (urls["openai"].port, urls["openai"].base_path, urls["openai"].tls) == (
+        9,
+        "/base",
+        False,
+    )
+    assert (urls["groq"].authority, urls["groq"].base_path) == ("api.groq.com", "/openai")
+    assert (urls["groq"].port, urls["groq"].tls) == (443, True)
+
+
+def test_prefixed_variables_are_settings() -> None:
+    environ = {"FAIRVISOR_UPSTREAM_HEADER_X_Key": "k", "FAIRVISOR_PROVIDER_GROQ_URL": "http://x"}
+    assert ignored(environ) == []

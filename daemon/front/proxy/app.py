@@ -1,0 +1,65 @@
+"""What a front serves in the proxy modes: the daemon's own paths, the decision API, upstreams."""
+
+from adapters import native
+from daemon.front.answers import answer
+from daemon.front.app import App, Exchange
+from daemon.front.http1 import HttpConnection
+from daemon.front.proxy.heads import refusal
+from daemon.front.proxy.relay import Relay
+from daemon.front.proxy.route import Refused, find_route
+from daemon.front.proxy.surroundings import Surroundings
+from daemon.front.request_reader import Inbound
+from protocol.decision import Decision
+from protocol.request import Request
+
+_BAD_CREDENTIAL = Decision(action="reject", status=401, reason="invalid_token")
+_DECISION_API = (native.PREFIX, b"/v1/settle")
+
+
+class ProxyApp:
+    """Answers or relays every request."""
+
+    verbatim = True
+
+    def __init__(self, app: App, surroundings: Surroundings) -> None:
+        self._app = app
+        self._surroundings = surroundings
+        self._hybrid = surroundings.config.mode == "hybrid"
+
+    def handle(self, connection: HttpConnection, inbound: Inbound) -> None:
+        """Answer one request."""
+        path, _, query = inbound.target.partition(b"?")
+        if self._app.is_local(path) or (self._hybrid and _is_decision_api(path)):
+            self._app.handle(connection, inbound)
+            return
+        route = find_route(self._surroundings.config, inbound)
+        if isinstance(route, Refused):
+            if route.status == _BAD_CREDENTIAL.status:
+                connection.respond(*refusal(_BAD_CREDENTIAL, route.family))
+            else:
+                answer(connection, 404, {"error": "not_found", "try": "/openai/v1"})
+            return
+        relay = Relay(self._surroundings, connection, inbound, route, self._app.count_settled)
+        request = Request(
+            method=inbound.method,
+            path=_text(path),
+            headers=route.headers,
+            query=_text(query),
+            host=_text(inbound.headers.get(b"host", b"")),
+            peer=inbound.peer,
+            trusted=inbound.trusted,
+            body=inbound.body,
+            provider=route.provider,
+        )
+        self._app.decide(Exchange(self._app, connection, inbound, request, relay.decided))
+
+
+def _is_decision_api(path: bytes) -> bool:
+    return any(path == each or path.startswith(each + b"/") for each in _DECISION_API)
+
+
+def _text(raw: bytes) -> str:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")

@@ -1,0 +1,113 @@
+"""Heads on both sides of the proxy: the request's for the upstream, the response's for the client.
+
+Framing is never passed on: each side's length or chunks are said anew (RFC 9112 §6).
+"""
+
+from http import HTTPStatus
+
+from daemon.front.proxy.route import Route
+from daemon.front.request_reader import Inbound
+from daemon.front.upstream import ResponseHead
+from daemon.front.upstream_headers import Headers, canonical, upstream_headers, without_hop_by_hop
+from daemon.llm.errors import reject_body
+from daemon.llm.providers import Family
+from protocol.decision import Decision
+from protocol.fields import decision_fields
+
+_FRAMING = frozenset({b"content-length", b"transfer-encoding", b"expect"})
+_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
+_HIDDEN = "X-Fairvisor-Reservation"
+_NO_BODY = frozenset({204, 304})
+
+
+def request_head(  # noqa: PLR0913 - what the head is made of
+    route: Route,
+    inbound: Inbound,
+    *,
+    strip: frozenset[bytes],
+    inject: Headers,
+    length: int,
+    plain: bool,
+) -> bytes:
+    """Return the head to send upstream, its empty line included.
+
+    `length` is that of the body unless more of it follows; `plain` asks for a body that is not
+    compressed, because it will be read.
+    """
+    inject = [*(each for each in route.key if not _names(inject, each[0])), *inject]
+    headers = upstream_headers(
+        list(inbound.raw),
+        host=route.upstream.authority.encode(),
+        peer=inbound.peer,
+        strip=strip,
+        inject=inject,
+    )
+    gone = _FRAMING | {b"accept-encoding"} if plain else _FRAMING
+    headers = [header for header in headers if canonical(header[0]) not in gone]
+    if plain:
+        headers.append((b"Accept-Encoding", b"identity"))
+    headers += _request_framing(inbound, length)
+    lines = [b"%s %s HTTP/1.1" % (inbound.method.encode("latin-1"), route.target)]
+    lines += [b"%s: %s" % header for header in headers]
+    return b"\r\n".join(lines) + b"\r\n\r\n"
+
+
+def _names(headers: Headers, name: bytes) -> bool:
+    wanted = canonical(name)
+    return any(canonical(each) == wanted for each, _ in headers)
+
+
+def _request_framing(inbound: Inbound, length: int) -> Headers:
+    if inbound.unfinished:
+        told = inbound.headers.get(b"content-length")
+        return [(b"Content-Length", told)] if told else [(b"Transfer-Encoding", b"chunked")]
+    if length or inbound.method in _WITH_BODY or b"content-length" in inbound.headers:
+        return [(b"Content-Length", b"%d" % length)]
+    return []
+
+
+def has_body(status: int, method: str) -> bool:
+    """Return whether a response has a body (RFC 9112 §6.3)."""
+    return method != "HEAD" and status not in _NO_BODY
+
+
+def response_head(head: ResponseHead, decision: Decision, framing: bytes) -> bytes:
+    """Return the response's status line and fields for the client, without Connection.
+
+    `framing` is the header line that says where the body ends, b"" for none. The decision's fields
+    replace the upstream's of the same name.
+    """
+    fields = [(name, value) for name, value in decision_fields(decision) if name != _HIDDEN]
+    gone = {name.lower().encode() for name, _ in fields} | _FRAMING | {_HIDDEN.lower().encode()}
+    lines = [b"HTTP/1.1 %d %s" % (head.status, head.reason)]
+    lines += [
+        b"%s: %s" % header
+        for header in without_hop_by_hop(head.headers)
+        if header[0].lower() not in gone
+    ]
+    lines += [f"{name}: {value}".encode() for name, value in fields]
+    return b"\r\n".join(lines) + b"\r\n" + framing
+
+
+def refusal(decision: Decision, family: Family | None) -> tuple[bytes, bytes]:
+    """Return head and body of a reject, in the provider's shape if one is known (§10.6)."""
+    return _answer(decision.status, decision.reason, family, decision_fields(decision))
+
+
+def failure(status: int, reason: str, family: Family | None) -> tuple[bytes, bytes]:
+    """Return head and body for an upstream that gave no answer."""
+    return _answer(status, reason, family, [("X-Fairvisor-Reason", reason)])
+
+
+def _answer(
+    status: int, reason: str, family: Family | None, fields: list[tuple[str, str]]
+) -> tuple[bytes, bytes]:
+    body = reject_body(family, reason, status) if family else b'{"error":"%s"}' % reason.encode()
+    try:
+        phrase = HTTPStatus(status).phrase
+    except ValueError:
+        phrase = "Rejected"
+    lines = [f"HTTP/1.1 {status} {phrase}", "Content-Type: application/json"]
+    lines.append(f"Content-Length: {len(body)}")
+    lines += [f"{name}: {value}" for name, value in fields]
+    return ("\r\n".join(lines) + "\r\n").encode(), body

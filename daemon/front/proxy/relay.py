@@ -1,0 +1,246 @@
+"""The I/O around one proxied exchange: passes events to it and does what it says."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from daemon.engine.evaluation import Evaluation
+from daemon.engine.settlement import settlement_of
+from daemon.engine.stream_caps import stream_caps
+from daemon.front.http1 import HttpConnection
+from daemon.front.proxy import actions
+from daemon.front.proxy.actions import Actions
+from daemon.front.proxy.exchange import Asked, ProxyExchange
+from daemon.front.proxy.heads import request_head
+from daemon.front.proxy.route import Route
+from daemon.front.proxy.surroundings import Surroundings
+from daemon.front.request_reader import Inbound
+from daemon.front.settle import Settling
+from daemon.front.upstream import Failure, ResponseHead
+from daemon.front.upstream_pool import Call
+from daemon.llm.providers import endpoint
+from daemon.llm.request import LlmRequest
+from daemon.llm.stream_usage import ask_for_usage
+from protocol.decision import Decision
+
+log = logging.getLogger("fairvisor")
+
+_TAKES_USAGE_OPTION = frozenset({"chat", "completions"})
+_LAST_CHUNK = b"0\r\n\r\n"
+
+
+class Relay:
+    """Watcher of the client and caller of the upstream, for one exchange.
+
+    `count` takes what a settlement found.
+    """
+
+    __slots__ = ("_body", "_call", "_connection", "_count", "_decision", "_delay", "_exchange",
+                 "_inbound", "_metered", "_route", "_sent", "_surroundings", "_uploaded",
+                 "_waiting")  # fmt: skip
+
+    def __init__(
+        self,
+        surroundings: Surroundings,
+        connection: HttpConnection,
+        inbound: Inbound,
+        route: Route,
+        count: Callable[[list[list[Any]]], None],
+    ) -> None:
+        self._count = count
+        self._surroundings = surroundings
+        self._connection = connection
+        self._inbound = inbound
+        self._route = route
+        self._exchange = ProxyExchange(route.family)
+        self._body = inbound.body
+        self._metered = False
+        self._call: Call | None = None
+        self._delay: asyncio.TimerHandle | None = None
+        self._waiting: list[bytes] = []
+        self._uploaded = not inbound.unfinished
+        self._sent = False
+        connection.attach(self)
+
+    def decided(self, decision: Decision, evaluation: Evaluation | None) -> None:
+        """Take the decision and what it was made from, None if no counter was asked."""
+        self._decision = decision
+        asked = self._asked(decision, evaluation)
+        self._metered = asked.metered
+        self._do(self._exchange.decided(decision, asked))
+
+    def _asked(self, decision: Decision, evaluation: Evaluation | None) -> Asked:
+        inbound, route = self._inbound, self._route
+        path = inbound.target.partition(b"?")[0].decode("latin-1")
+        accept = inbound.headers.get(b"accept", b"").decode("latin-1")
+        llm: LlmRequest | None = None
+        caps = None
+        hidden = False
+        if route.family is not None and evaluation is not None and decision.action != "reject":
+            caps = stream_caps(evaluation)
+            if not (decision.reservation or caps.cut or caps.shadow):
+                caps = None
+            else:
+                llm = evaluation.context.llm
+                if (
+                    decision.reservation
+                    and route.usage_option
+                    and not inbound.unfinished
+                    and endpoint(path) in _TAKES_USAGE_OPTION
+                ):
+                    self._body, hidden = ask_for_usage(self._body, llm.data)
+        return Asked(inbound.method, path, accept, inbound.modern, route.family, llm, caps, hidden)
+
+    # the client's side
+
+    def client_gone(self) -> None:
+        """Stop everything."""
+        if self._delay is not None:
+            self._delay.cancel()
+        self._waiting.clear()
+        self._do(self._exchange.client_gone())
+
+    def client_full(self) -> None:
+        """Let the upstream wait for the client."""
+        if self._call is not None:
+            self._call.pause()
+
+    def client_drained(self) -> None:
+        """Let the upstream go on."""
+        if self._call is not None:
+            self._call.resume()
+
+    def upload(self, chunk: bytes) -> None:
+        """Pass more of the body on; until there is somewhere to pass it, let the client wait."""
+        if b"content-length" not in self._inbound.headers:
+            chunk = b"%x\r\n%b\r\n" % (len(chunk), chunk)
+        if self._call is None:
+            self._waiting.append(chunk)
+            self._connection.hold()
+        else:
+            self._call.write(chunk)
+            if not self._sent:
+                self._connection.hold()
+
+    def upload_ended(self) -> None:
+        """Tell the upstream that the body is complete."""
+        self._uploaded = True
+        last = b"" if b"content-length" in self._inbound.headers else _LAST_CHUNK
+        if self._call is None:
+            self._waiting.append(last)
+            return
+        self._call.end_upload()
+        if last:
+            self._call.write(last)
+
+    # the upstream's side
+
+    def upstream_sent(self) -> None:
+        """Let the client go on with its body."""
+        self._sent = True
+        self._exchange.upstream_sent()
+        self._connection.release()
+
+    def upstream_head(self, head: ResponseHead) -> None:
+        """Pass the head on."""
+        self._do(self._exchange.upstream_head(head))
+
+    def upstream_data(self, data: bytes) -> None:
+        """Pass a piece on."""
+        self._do(self._exchange.upstream_data(data))
+
+    def upstream_end(self) -> None:
+        """End the answer."""
+        self._call = None
+        self._do(self._exchange.upstream_end())
+
+    def upstream_failed(self, failure: Failure) -> None:
+        """Answer for the upstream, or break off."""
+        self._call = None
+        if failure != "broken":
+            log.debug("upstream %s: %s", self._route.upstream, failure)
+        self._do(self._exchange.upstream_failed(failure))
+
+    def upstream_full(self) -> None:
+        """Let the client wait for the upstream."""
+        self._connection.hold()
+
+    def upstream_drained(self) -> None:
+        """Let the client go on."""
+        self._connection.release()
+
+    # doing
+
+    def _do(self, todo: Actions) -> None:  # noqa: C901 - one line per action
+        connection = self._connection
+        for action in todo:
+            match action:
+                case actions.Send(data):
+                    connection.send(data)
+                case actions.Forward():
+                    self._forward()
+                case actions.Open(head, close):
+                    connection.open(head, close=close)
+                case actions.End():
+                    connection.end()
+                case actions.Respond(head, body):
+                    connection.respond(head, body)
+                case actions.Abort():
+                    connection.cut()
+                case actions.Wait(seconds):
+                    self._delay = asyncio.get_running_loop().call_later(seconds, self._resume)
+                case actions.CloseUpstream():
+                    self._close_upstream()
+                case actions.Settle(usage):
+                    settlement = settlement_of(self._decision.reservation, usage)
+                    Settling(self._settled).ask(settlement, self._surroundings.links)
+                case actions.Keep(why):
+                    log.debug("a reservation stays charged: %s", why)
+
+    def _resume(self) -> None:
+        self._delay = None
+        self._do(self._exchange.delay_over())
+
+    def _close_upstream(self) -> None:
+        call, self._call = self._call, None
+        if call is not None:
+            call.cancel()
+
+    def _forward(self) -> None:
+        route, inbound = self._route, self._inbound
+        config = self._surroundings.config
+        head = request_head(
+            route,
+            inbound,
+            strip=config.strip,
+            inject=config.inject,
+            length=len(self._body),
+            plain=self._metered,
+        )
+        body = self._body
+        if inbound.unfinished and b"content-length" not in inbound.headers:
+            body = b"%x\r\n%b\r\n" % (len(body), body)
+        request = b"".join((head, body, *self._waiting))
+        self._waiting.clear()
+        self._body = b""
+        call = self._surroundings.pools.pool(route.upstream).send(
+            request,
+            self,
+            self._surroundings.silence,
+            headless=inbound.method == "HEAD",
+            uploaded=self._uploaded,
+        )
+        # A kept connection that turns out dead has failed by now, and ended the exchange.
+        if self._exchange.state == "asking":
+            self._call = call
+
+    def _settled(
+        self,
+        found: bool,  # noqa: FBT001 - a callback
+        lost: bool,  # noqa: FBT001 - a callback
+        entries: list[list[Any]],
+    ) -> None:
+        if lost and not found:
+            log.warning("a reservation stays charged: its counters' owner is away")
+        self._count(entries)

@@ -1,0 +1,316 @@
+"""One HTTP/1.1 connection to an upstream (RFC 9112): a request out, its response in, then the next.
+
+Rules
+- Nothing is ever sent twice: a request that fails has failed. What was charged for it cannot be
+  known to be unused once a byte of it has left.
+- What one read brings is collected first and handed over afterwards, in order: the caller may cut
+  the connection from within any call.
+- Informational responses are skipped. A response that answers HEAD, or is 204 or 304, has no body;
+  without a length a body ends with the connection.
+- A connection is used again only after a complete response that allows it, to a complete request,
+  with nothing behind it.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Literal, Protocol
+
+import httptools
+
+from daemon.front.upstream_headers import Headers
+
+MAX_HEAD_BYTES = 65_536
+MAX_FIELDS = 256
+_FIELD_FRAME = 4
+_OK = 200
+
+Failure = Literal["unreachable", "timeout", "broken"]
+"""No answer, none in time, or one that broke off or made no sense (then perhaps in its middle)."""
+
+
+class ResponseHead:
+    """Status line and fields of a response. `length` is its Content-Length, None without one."""
+
+    __slots__ = ("headers", "length", "reason", "status")
+
+    def __init__(self, status: int, reason: bytes, headers: Headers, length: int | None) -> None:
+        self.status = status
+        self.reason = reason
+        self.headers = headers
+        self.length = length
+
+
+class Caller(Protocol):
+    """Whoever asked an upstream; after `upstream_end` or `upstream_failed` nothing follows."""
+
+    def upstream_sent(self) -> None:
+        """Hear that the request (its head and known body) is on its way."""
+
+    def upstream_head(self, head: ResponseHead) -> None:
+        """Take the response's head."""
+
+    def upstream_data(self, data: bytes) -> None:
+        """Take a piece of its body."""
+
+    def upstream_end(self) -> None:
+        """Hear that the response is complete."""
+
+    def upstream_failed(self, failure: Failure) -> None:
+        """Hear that there will be no complete response."""
+
+    def upstream_full(self) -> None:
+        """Hear that the upstream does not take the body as fast as it comes."""
+
+    def upstream_drained(self) -> None:
+        """Hear that the upstream takes more."""
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """`free` is called when the connection can take another request, `lost` when it is gone."""
+
+    __slots__ = (
+        "_caller", "_complete", "_extra", "_failure", "_free", "_head", "_head_bytes", "_headers",
+        "_headless", "_heard", "_loop", "_lost", "_parser", "_paused", "_pieces", "_reason",
+        "_reusable", "_silence", "_timer", "_transport", "_uploaded", "idle_since",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        free: Callable[["UpstreamConnection"], None],
+        lost: Callable[["UpstreamConnection"], None],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self._free = free
+        self._lost = lost
+        self._loop = loop
+        self._transport: asyncio.Transport | None = None
+        self._caller: Caller | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._paused = False
+        self.idle_since = 0.0
+
+    # the pool's side
+
+    @property
+    def descriptor(self) -> int:
+        """The socket's file descriptor, -1 once the connection is gone or going."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return -1
+        sock = transport.get_extra_info("socket")
+        return int(sock.fileno()) if sock is not None else -1
+
+    def start(
+        self, request: bytes, caller: Caller, silence: float, *, headless: bool, uploaded: bool
+    ) -> None:
+        """Send a request and hand its response to `caller`.
+
+        `silence` is how many seconds the upstream may send nothing; `headless` says that the
+        request was HEAD, `uploaded` that `request` is all of it.
+        """
+        self._caller = caller
+        self._silence = silence
+        self._headless = headless
+        self._uploaded = uploaded
+        self._head: ResponseHead | None = None
+        self._pieces: list[bytes] = []
+        self._complete = self._extra = self._reusable = False
+        self._failure: Failure | None = None
+        self._parser = httptools.HttpResponseParser(self)
+        self._reset()
+        self._heard = self._loop.time()
+        self._timer = self._loop.call_later(silence, self._watch)
+        if self._transport is None or self._transport.is_closing():
+            self._fail("unreachable")
+            return
+        self._transport.write(request)
+        caller.upstream_sent()
+
+    def write(self, data: bytes) -> None:
+        """Send more of the request."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(data)
+
+    def uploaded(self) -> None:
+        """Note that the request is complete."""
+        self._uploaded = True
+
+    def pause(self) -> None:
+        """Read nothing more for now."""
+        self._paused = True
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        """Read on."""
+        if not self._paused:
+            return
+        self._paused = False
+        if self._transport is not None and not self._transport.is_closing():
+            self._heard = self._loop.time()  # the silence was ours
+            self._transport.resume_reading()
+
+    def close(self) -> None:
+        """Cut the connection; the caller hears nothing more."""
+        self._detach()
+        if self._transport is not None:
+            self._transport.abort()
+
+    # asyncio's side
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the connection."""
+        self._transport = transport  # type: ignore[assignment]  # a stream's transport
+
+    def data_received(self, data: bytes) -> None:
+        """Read on, then hand over what has come."""
+        if self._caller is None:
+            self.close()  # nobody asked for anything
+            return
+        self._heard = self._loop.time()
+        head_missing = self._head is None
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            if not self._complete:
+                self._failure = "broken"
+            self._extra = True
+        if head_missing and self._head is None:
+            self._head_bytes += len(data)
+            if self._head_bytes > 2 * MAX_HEAD_BYTES:
+                self._failure = "broken"
+        self._deliver(told=not head_missing)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """End a body that has no other end; fail anything else that is under way."""
+        self._transport = None
+        self._lost(self)
+        if self._caller is None:
+            return
+        head = self._head
+        if head is not None and error is None and self._ends_with_connection(head):
+            self._finish()
+        else:
+            self._fail("broken" if head is not None else "unreachable")
+
+    def pause_writing(self) -> None:
+        """Tell who uploads to wait."""
+        if self._caller is not None:
+            self._caller.upstream_full()
+
+    def resume_writing(self) -> None:
+        """Tell who uploads to go on."""
+        if self._caller is not None:
+            self._caller.upstream_drained()
+
+    # llhttp's side
+
+    def on_message_begin(self) -> None:
+        """Start a head; behind a complete response there must be none."""
+        if self._complete:
+            self._extra = True
+            return
+        self._reset()
+
+    def on_status(self, reason: bytes) -> None:
+        """Collect the reason phrase."""
+        self._reason += reason
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a field."""
+        if self._head is not None:
+            return  # trailers are not passed on
+        self._head_bytes += len(name) + len(value) + _FIELD_FRAME
+        self._headers.append((name, value.rstrip(b" \t")))
+        if self._head_bytes > MAX_HEAD_BYTES or len(self._headers) > MAX_FIELDS:
+            raise ValueError("response head too large")
+
+    def on_headers_complete(self) -> None:
+        """Judge the head."""
+        status = self._parser.get_status_code()
+        if status < _OK or self._complete:
+            return
+        length: int | None = None
+        for name, value in self._headers:
+            lower = name.lower()
+            if lower == b"content-length":
+                length = int(value)
+            elif lower == b"transfer-encoding" and value.strip().lower() != b"chunked":
+                raise ValueError("a transfer coding that was not asked for")
+        self._head = ResponseHead(status, self._reason, self._headers, length)
+        if self._headless:
+            self._complete = True
+            self._reusable = self._parser.should_keep_alive()
+
+    def on_body(self, chunk: bytes) -> None:
+        """Keep a piece until it is handed over."""
+        if not self._headless:
+            self._pieces.append(chunk)
+
+    def on_message_complete(self) -> None:
+        """Note the end."""
+        if self._head is not None and not self._complete:
+            self._complete = True
+            self._reusable = self._parser.should_keep_alive()
+
+    # handing over
+
+    def _reset(self) -> None:
+        self._headers: Headers = []
+        self._reason = b""
+        self._head_bytes = 0
+
+    def _deliver(self, *, told: bool) -> None:
+        caller = self._caller
+        if caller is None:
+            return
+        if self._head is not None and not told:
+            caller.upstream_head(self._head)
+        if self._pieces and self._caller is caller:
+            data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+            self._pieces.clear()
+            caller.upstream_data(data)
+        if self._caller is not caller:
+            return  # it has cut us off
+        if self._complete:
+            self._finish()
+        elif self._failure is not None:
+            self._fail(self._failure)
+
+    def _finish(self) -> None:
+        caller = self._detach()
+        if self._reusable and self._uploaded and not self._extra and self.descriptor >= 0:
+            self.resume()
+            self._free(self)
+        elif self._transport is not None:
+            self._transport.abort()
+        if caller is not None:
+            caller.upstream_end()
+
+    def _fail(self, failure: Failure) -> None:
+        caller = self._detach()
+        if self._transport is not None:
+            self._transport.abort()
+        if caller is not None:
+            caller.upstream_failed(failure)
+
+    def _detach(self) -> Caller | None:
+        caller, self._caller = self._caller, None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        return caller
+
+    def _watch(self) -> None:
+        left = self._silence
+        if not self._paused:
+            left += self._heard - self._loop.time()
+        if left <= 0:
+            self._fail("timeout")
+        else:
+            self._timer = self._loop.call_later(max(left, 0.01), self._watch)
+
+    def _ends_with_connection(self, head: ResponseHead) -> bool:
+        return head.length is None and not any(
+            name.lower() == b"transfer-encoding" for name, _ in head.headers
+        )
