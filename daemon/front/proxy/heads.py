@@ -36,7 +36,7 @@ def request_head(  # noqa: PLR0913 - what the head is made of
     """
     inject = [*(each for each in route.key if not _names(inject, each[0])), *inject]
     headers = upstream_headers(
-        list(inbound.raw),
+        list(route.raw),
         host=route.upstream.authority.encode(),
         peer=inbound.peer,
         strip=strip,
