@@ -66,7 +66,13 @@ class Relay:
     def decided(self, decision: Decision, evaluation: Evaluation | None) -> None:
         """Take the decision and what it was made from, None if no counter was asked."""
         self._decision = decision
-        asked = self._asked(decision, evaluation)
+        try:
+            asked = self._asked(decision, evaluation)
+        except Exception:
+            # Whoever called is a shard's link with other requests' replies in hand. What cannot be
+            # metered passes unread, and its reservation stays charged.
+            log.exception("a request cannot be metered")
+            asked = Asked(self._inbound.method, "", "", self._inbound.modern, None)
         self._metered = asked.metered
         self._do(self._exchange.decided(decision, asked))
 
