@@ -31,6 +31,8 @@ class Bounds:
 class App:
     """Answers at once, or when the test says so."""
 
+    verbatim = False
+
     def __init__(self) -> None:
         self.at_once = True
         self.seen: list[Inbound] = []
