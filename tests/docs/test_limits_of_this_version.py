@@ -30,8 +30,8 @@ def test_it_names_every_variable_that_changes_nothing_and_no_other() -> None:
     assert named & working == {"FAIRVISOR_MODE", "FAIRVISOR_CONFIG_FILE"}
 
 
-def test_there_is_one_mode() -> None:
-    assert MODES == ("decision_service",)
+def test_every_mode_is_there() -> None:
+    assert MODES == ("decision_service", "reverse_proxy", "wrapper", "hybrid")
 
 
 def test_there_are_no_commands_that_need_what_is_missing() -> None:

@@ -33,6 +33,8 @@ class Bounds:
 
 
 class App:
+    verbatim = False
+
     def __init__(self) -> None:
         self.held: asyncio.Queue[HttpConnection] = asyncio.Queue()
 
