@@ -36,6 +36,7 @@ class Context:
         "_prompts",
         "_query",
         "_read_claims",
+        "claim_texts",
         "now",
         "request",
         "sources",
@@ -54,6 +55,7 @@ class Context:
         self.now = now
         self._read_claims = read_claims
         self._prompts: dict[Estimator, int] | None = None
+        self.claim_texts: dict[str, str | None] = {}
 
     def header(self, name: bytes) -> str | None:
         """Return a header's first value; empty counts as missing. `name` is canonical."""

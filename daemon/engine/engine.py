@@ -252,17 +252,18 @@ def _present(extractors: Sequence[Extractor], context: Context) -> list[str]:
 def _fingerprint(policy: CompiledPolicy, context: Context) -> bytes:
     """Return 128 bits that are equal for identical requests of a policy (§5.7)."""
     request = context.request
-    digest = blake2b(digest_size=16)
-    query = "&".join(sorted(request.query.split("&"))) if request.query else ""
+    query = request.query
+    if "&" in query:
+        query = "&".join(sorted(query.split("&")))
     parts = [request.method, request.path, query]
     for key, extract in policy.fingerprint_keys:
         value = extract(context)
         if value is not None:
             parts += (key, value)
-    digest.update(b"%d;" % len(parts))  # or a body could pass for a descriptor
-    for part in parts:
-        raw = part.encode("utf-8", "surrogatepass")
-        digest.update(b"%d:" % len(raw))
-        digest.update(raw)
-    digest.update(request.body)
+    # Counted and measured, or a body could pass for a descriptor; one text, because hashing part by
+    # part costs 2 µs more.
+    text = f"{len(parts)};" + "".join([f"{len(part)}:{part}" for part in parts])
+    digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16)
+    if request.body:
+        digest.update(request.body)
     return digest.digest()

@@ -35,8 +35,13 @@ def _query(name: str) -> Extractor:
 
 def _claim(name: str) -> Extractor:
     def read(context: Context) -> str | None:
+        # One claim is asked for by every rule on it, the fingerprint and the breaker.
+        texts = context.claim_texts
+        if name in texts:
+            return texts[name]
         claims = context.claims
-        return claim_text(claims.get(name)) if claims else None
+        text = texts[name] = claim_text(claims.get(name)) if claims else None
+        return text
 
     return read
 

@@ -10,6 +10,7 @@ from protocol.bundle import MICRO, CostBudget, LlmBudget, Stage
 from protocol.operations import Verdict
 
 _DAY = 86_400
+_PLAIN = frozenset({"token_bucket", "sliding_window"})
 _DAY_US = _DAY * MICRO
 
 
@@ -34,6 +35,16 @@ def gauges(check: Check, verdict: Verdict) -> list[Gauge]:
     if check.kind == "sliding_window":
         return [Gauge(left, check.limit, check.quota, to_end=_window_end(check))]
     return [Gauge(left, check.limit, check.quota, check.window)]
+
+
+def roomier(check: Check, verdict: Verdict, ratio: float) -> bool:
+    """Return whether a bucket or window has at least `ratio` of its limit left, and no stages.
+
+    Says so before any gauge is built: of a policy's rules only the tightest needs one.
+    """
+    if check.kind not in _PLAIN or not isinstance(verdict, int):
+        return False
+    return verdict / check.limit >= ratio
 
 
 def refused_gauge(
