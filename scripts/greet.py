@@ -1,7 +1,8 @@
-"""Wait until a daemon is ready, then print requests to try on it.
+"""Wait until a daemon is ready, then run a demonstration on it and print requests to try.
 
-Usage: greet.py LISTEN PID, where LISTEN is the value of FAIRVISOR_LISTEN and PID the daemon's
-process. Gives up, silently, when that process ends. Needs nothing but the standard library.
+Usage: greet.py LISTEN PID [DEMO], where LISTEN is the value of FAIRVISOR_LISTEN, PID the daemon's
+process and DEMO a Python program that is given the base URL of the first TCP listener. Gives up,
+silently, when that process ends. Needs nothing but the standard library.
 """
 
 import contextlib
@@ -9,6 +10,7 @@ import http.client
 import os
 import shlex
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -16,6 +18,7 @@ from dataclasses import dataclass
 
 WAIT_SECONDS = 60.0
 PROBE_SECONDS = 0.1
+DEMO_SECONDS = 60.0
 HEADERS = (
     "-H 'X-Original-Method: GET' -H 'X-Original-URI: /api/data'"
     " -H 'X-Forwarded-For: 10.0.0.{client}'"
@@ -24,10 +27,11 @@ HEADERS = (
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """One listener: how to reach it with a socket and how with curl."""
+    """One listener: how to reach it with a socket and how with curl; `base` is a TCP one's URL."""
 
     connect: Callable[[], socket.socket]
     curl: str
+    base: str = ""
 
 
 def doors(listen: str) -> list[Door]:
@@ -43,7 +47,8 @@ def doors(listen: str) -> list[Door]:
             host, _, port = entry.rpartition(":")
             bare = host.strip("[]")
             near = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(bare, bare)  # noqa: S104 - recognised here, not bound
-            found.append(Door(tcp_connector(near, int(port)), url(near, port)))
+            base = url(near, port)
+            found.append(Door(tcp_connector(near, int(port)), base, base))
     return found
 
 
@@ -124,12 +129,22 @@ def greeting(listeners: list[Door]) -> str:
     return "\n".join([*lines, "", "Ctrl-C stops the daemon.", ""])
 
 
-def main(listen: str, pid: int) -> None:
-    """Print the greeting once every listener answers, if the daemon lives to see it."""
+def demonstrate(demo: str, listeners: list[Door]) -> None:
+    """Run a demonstration to its end on the first TCP listener, if there is one."""
+    base = next((door.base for door in listeners if door.base), "")
+    if base:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            subprocess.run([sys.executable, demo, base], check=False, timeout=DEMO_SECONDS)  # noqa: S603 - a program of this clone
+
+
+def main(listen: str, pid: int, demo: str = "") -> None:
+    """Demonstrate and greet once every listener answers, if the daemon lives to see it."""
     listeners = doors(listen)
     deadline = time.monotonic() + WAIT_SECONDS
     while listeners and is_running(pid) and time.monotonic() < deadline:
         if all(map(is_ready, listeners)):
+            if demo:
+                demonstrate(demo, listeners)
             print(greeting(listeners), flush=True)
             return
         time.sleep(PROBE_SECONDS)
@@ -138,4 +153,4 @@ def main(listen: str, pid: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(sys.argv[1], int(sys.argv[2]), *sys.argv[3:4])

@@ -7,7 +7,7 @@ import pytest
 from daemon.replay.recorded import moment
 from protocol.validation.document import validate
 
-POLICIES = sorted((Path(__file__).parents[1] / "examples").rglob("policy.json"))
+POLICIES = sorted((Path(__file__).parents[2] / "examples").rglob("policy.json"))
 
 
 def loaded_at(path: Path) -> float:
