@@ -135,6 +135,10 @@ def demonstrate(demo: str, listeners: list[Door]) -> None:
     if base:
         with contextlib.suppress(subprocess.TimeoutExpired):
             subprocess.run([sys.executable, demo, base], check=False, timeout=DEMO_SECONDS)  # noqa: S603 - a program of this clone
+        again = shlex.join([sys.executable, demo, base])
+        print(
+            f"\nIn another terminal, again, once the budget has refilled:\n\n  {again}", flush=True
+        )
 
 
 def main(listen: str, pid: int, demo: str = "") -> None:

@@ -1,13 +1,14 @@
 """Every recipe's README, run: the commands it shows print what it says they print."""
 
 import re
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import jwt
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.examples.place import ROOT, Place
+
 RECIPES = sorted(path.parent.name for path in (ROOT / "examples/recipes").glob("*/README.md"))
 FENCE = re.compile(r"^```(?P<lang>\w*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
 READY = ("offline LLM provider on", "fairvisor: INFO: ready on")
@@ -40,7 +41,7 @@ def test_the_recipes_are_there() -> None:
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_its_commands_print_what_it_says(name: str, place: Any) -> None:
+def test_its_commands_print_what_it_says(name: str, place: Place) -> None:
     blocks = [(found["lang"], found["body"]) for found in FENCE.finditer(readme(name))]
     assert [lang for lang, _ in blocks] == ["sh", "sh", "sh", "text"]
     for (_, command), ready in zip(blocks, READY, strict=False):
@@ -49,7 +50,7 @@ def test_its_commands_print_what_it_says(name: str, place: Any) -> None:
     assert steady(name, printed) == steady(name, blocks[3][1])
 
 
-def test_a_tripped_breaker_is_told(place: Any) -> None:
+def test_a_tripped_breaker_is_told(place: Place) -> None:
     commands = [found["body"] for found in FENCE.finditer(readme("circuit-breaker"))]
     place.terminal(commands[0], READY[0])
     daemon = place.terminal(commands[1], READY[1])
@@ -58,7 +59,9 @@ def test_a_tripped_breaker_is_told(place: Any) -> None:
     assert '"scope":"header:x-team=search"' in daemon.said()
 
 
-def test_the_providers_key_is_nowhere_but_at_the_provider(place: Any, connect: Any) -> None:
+def test_the_providers_key_is_nowhere_but_at_the_provider(
+    place: Place, connect: Callable[[int], Any]
+) -> None:
     commands = [found["body"] for found in FENCE.finditer(readme("hidden-provider-keys"))]
     place.terminal(commands[0], READY[0])
     daemon = place.terminal(commands[1], READY[1])
