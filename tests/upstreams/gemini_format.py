@@ -17,7 +17,8 @@ def _config(asked: Asked) -> dict[str, Any]:
 def _parts(asked: Asked) -> list[tuple[dict[str, Any], int, int]]:
     """Return the parts of the answer, each with its thought tokens and its other tokens."""
     parts: list[tuple[dict[str, Any], int, int]] = []
-    if (_config(asked).get("thinkingConfig") or {}).get("includeThoughts"):
+    thinking = _config(asked).get("thinkingConfig") or {}
+    if thinking.get("includeThoughts") or thinking.get("include_thoughts"):
         parts += [({"text": text, "thought": True}, 1, 0) for text in THOUGHTS]
     for name in asked.tools:
         call = {"name": name, "args": json.loads("".join(ARGUMENTS))}
