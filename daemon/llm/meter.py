@@ -1,7 +1,8 @@
 """Watch a stream on its way to the client: count, cut, and know what it used (behaviour §11.3).
 
 Bytes in, bytes out; no socket. Rules:
-- Whole events pass with their exact bytes, in order, each as soon as it is complete.
+- Whole events pass with their exact bytes, in order, each as soon as it is complete; only what an
+  upstream adds because the daemon asked for usage is taken out.
 - An event's text counts `ceil(UTF-8 bytes / 4)`, or its BPE tokens. A hidden event counts, too.
 - The event that crosses the cap is replaced by the close form; nothing follows it.
 - A shadow cap only sets `would_truncate`.
@@ -21,6 +22,7 @@ from daemon.llm.openai_stream import OpenAiReader
 from daemon.llm.providers import Family
 from daemon.llm.sse import SseSplitter
 from daemon.llm.stream_format import Reader
+from daemon.llm.stream_usage import without_null_usage
 from daemon.llm.tokens import TokenCounter
 from protocol.usage import Usage
 
@@ -152,11 +154,14 @@ class StreamMeter:
         out: list[bytes] = []
         for raw, data, _ in pieces:
             if data is not None:
-                text, hidden = self._reader.read(data)
+                text, hidden, null_usage = self._reader.read(data)
                 if text and self._crosses(text):
                     out.append(self._close(raw, data))
                     break
                 if hidden:
+                    continue
+                if null_usage:
+                    out.append(without_null_usage(raw))
                     continue
             out.append(raw)
         return b"".join(out)

@@ -1,8 +1,8 @@
 """OpenAI streams: chat and completions; `responses_stream` reads the Responses API (§11.1, §11.3).
 
 Shape after platform.openai.com/docs/api-reference/chat-streaming. Usage comes in one extra chunk
-without choices, and only if `stream_options.include_usage` asks for it; compatible providers also
-put it on the last or on every chunk.
+without choices, and only if `stream_options.include_usage` asks for it: then every other chunk says
+`"usage":null`. Compatible providers also put it on the last or on every chunk.
 """
 
 from daemon.llm.prompt import objects
@@ -51,7 +51,8 @@ class OpenAiReader:
         if usage is not None:
             self.usage = usage
             self.final = self._finishing or choices == []
-        return Delta("".join(texts), self._hide_usage and usage is not None and choices == [])
+            return Delta("".join(texts), hidden=self._hide_usage and choices == [])
+        return Delta("".join(texts), null_usage=self._hide_usage and event.get("usage", 0) is None)
 
     def close(self, prompt: int, completion: int, how: Streaming) -> bytes:
         """Return the closing chunk and the end marker."""

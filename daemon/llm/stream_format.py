@@ -9,10 +9,14 @@ from protocol.usage import Usage
 
 
 class Delta(NamedTuple):
-    """What one event adds: text of the model, and whether the client must not see the event."""
+    """What one event adds: text of the model, and how much of the event the client must not see.
+
+    `hidden`: nothing of it. `null_usage`: its `"usage":null`, which is there because of our asking.
+    """
 
     text: str = ""
     hidden: bool = False
+    null_usage: bool = False
 
 
 NOTHING = Delta()

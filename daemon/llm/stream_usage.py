@@ -1,8 +1,22 @@
-"""Ask OpenAI-format upstreams to report usage in a stream (behaviour §11.1)."""
+"""Ask OpenAI-format upstreams to report usage in a stream, unseen by the client (behaviour §11.1).
+
+Asked for usage, OpenAI adds a last chunk with it, which the reader hides, and `"usage":null` to
+every other chunk.
+"""
 
 import json
+import re
 
 _FIELD = b'"stream_options":{"include_usage":true}'
+
+# Quotes within JSON strings are escaped, so neither matches inside a text.
+_NULL_USAGE = re.compile(rb',\s*"usage"\s*:\s*null(?=\s*[,}])|(?<=\{)\s*"usage"\s*:\s*null\s*,\s*')
+
+
+def without_null_usage(event: bytes) -> bytes:
+    """Return an event without its `"usage":null`; unchanged if it is not clear which that is."""
+    rest, found = _NULL_USAGE.subn(b"", event)
+    return rest if found == 1 else event
 
 
 def ask_for_usage(body: bytes, data: object) -> tuple[bytes, bool]:

@@ -1,7 +1,7 @@
 """An LLM provider of our own: OpenAI, Anthropic and Gemini answers, with an exact ledger.
 
 A request says by its headers what it gets, so that one server serves every test:
-`X-Tokens` (completion tokens, 5), `X-Mode`:
+`X-Tokens` (completion tokens, 5), `X-Cached` (prompt tokens from a cache, 0), `X-Mode`:
 
     error  500 with a JSON body        hang   the request is read, nothing is answered
     gate   one event, then nothing     reset  one event, then the connection is cut
@@ -9,18 +9,25 @@ A request says by its headers what it gets, so that one server serves every test
     lie    a Content-Length that is    big    a body of 3 MB that is not JSON
            too long                    echo   the request's body comes back
 
+What it answers follows from the request: tools are called, pictures are paid for, and so on.
 Every token's text is four bytes, so that a byte counter and this ledger agree.
 """
 
 import asyncio
 import json
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-PROMPT = 7
-WORD = "tok "
+from tests.upstreams import anthropic_format, gemini_format, openai_format, responses_format
+from tests.upstreams.asked import Asked, Source
+
+_HEADERS = (
+    "X-Upstream: yes\r\nx-request-id: req_1\r\nrequest-id: req_1\r\n"
+    "openai-processing-ms: 12\r\nx-ratelimit-remaining-tokens: 149984\r\n"
+)
+"""Fields of vendors' answers that have nothing to do with the proxy's."""
 
 
 @dataclass
@@ -118,14 +125,13 @@ class Upstream:
     async def _answer(
         self, request: Seen, mode: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> bool:
-        data = _json(request.body)
-        stream = data.get("stream") is True or ":stream" in request.target
-        if mode in {"error", "echo", "big"} or not stream:
-            status, kind, body = _whole(request, mode, data)
+        asked = _asked(request, mode)
+        if mode in {"error", "echo", "big"} or not asked.stream:
+            status, kind, body = _whole(request, mode, asked)
             length = len(body) + (100 if mode == "lie" else 0)
             writer.write(
                 f"HTTP/1.1 {status} Fine\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n"
-                "X-Upstream: yes\r\nRateLimit-Limit: 1\r\n"
+                f"{_HEADERS}RateLimit-Limit: 1\r\n"
                 "X-Fairvisor-Reservation: forged\r\n\r\n".encode()
             )
             if request.method != "HEAD":
@@ -137,9 +143,9 @@ class Upstream:
         kind = "application/json" if array else "text/event-stream; charset=utf-8"
         writer.write(
             f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\n"
-            "Transfer-Encoding: chunked\r\n\r\n".encode()
+            f"{_HEADERS}Transfer-Encoding: chunked\r\n\r\n".encode()
         )
-        async for event, tokens in _events(request, mode, data):
+        for event, tokens in _events(asked):
             writer.write(b"%x\r\n%b\r\n" % (len(event), event))
             await writer.drain()
             request.billed += tokens
@@ -187,163 +193,56 @@ def _json(body: bytes) -> dict[str, Any]:
     return data if isinstance(data, dict) else {}
 
 
-def _tokens(request: Seen) -> int:
-    return int(request.header("x-tokens") or 5)
+def _asked(request: Seen, mode: str) -> Asked:
+    return Asked(
+        _json(request.body),
+        request.target,
+        count=int(request.header("x-tokens") or 5),
+        cached=int(request.header("x-cached") or 0),
+        bare=mode == "bare",
+    )
 
 
-def _whole(request: Seen, mode: str, data: dict[str, Any]) -> tuple[int, str, bytes]:
+Whole = Callable[[Asked], tuple[dict[str, Any], int]]
+
+_FORMATS: tuple[tuple[str, Whole, Callable[[Asked], Source] | None], ...] = (
+    ("/count_tokens", anthropic_format.counted, None),
+    ("/messages", anthropic_format.message, anthropic_format.message_events),
+    (":countTokens", gemini_format.counted, None),
+    (":batchEmbedContents", gemini_format.embeddings, None),
+    (":generateContent", gemini_format.content, None),
+    (":streamGenerateContent", gemini_format.content, gemini_format.content_events),
+    ("/responses", responses_format.response, responses_format.response_events),
+    ("/embeddings", openai_format.embeddings, None),
+    ("/chat/completions", openai_format.chat, openai_format.chat_events),
+    ("/completions", openai_format.completion, openai_format.completion_events),
+    ("", openai_format.chat, openai_format.chat_events),
+)
+
+
+def _format(asked: Asked) -> tuple[Whole, Callable[[Asked], Source] | None]:
+    return next(each[1:] for each in _FORMATS if asked.path.endswith(each[0]))
+
+
+def _whole(request: Seen, mode: str, asked: Asked) -> tuple[int, str, bytes]:
     if mode == "error":
         return 500, "application/json", b'{"error":{"message":"upstream broke"}}'
     if mode == "echo":
         return 200, "application/octet-stream", request.body
     if mode == "big":
         return 200, "application/octet-stream", b"x" * 3_000_000
-    count = _tokens(request)
-    request.billed = PROMPT + count
-    text = WORD * count
-    answer: dict[str, Any]
-    if request.target.endswith("/messages"):
-        answer = {
-            "id": "msg_1", "type": "message", "role": "assistant", "model": data.get("model"),
-            "content": [{"type": "text", "text": text}], "stop_reason": "end_turn",
-            "stop_sequence": None, "usage": {"input_tokens": PROMPT, "output_tokens": count},
-        }  # fmt: skip
-    elif "enerateContent" in request.target:
-        answer = {
-            "candidates": [{"content": {"parts": [{"text": text}], "role": "model"},
-                            "finishReason": "STOP"}],
-            "usageMetadata": {"promptTokenCount": PROMPT, "candidatesTokenCount": count,
-                              "totalTokenCount": PROMPT + count},
-        }  # fmt: skip
-    elif request.target.endswith("/responses"):
-        answer = {
-            "id": "resp_1", "object": "response", "created_at": 1, "status": "completed",
-            "model": data.get("model"), "output": [
-                {"id": "m", "type": "message", "role": "assistant", "status": "completed",
-                 "content": [{"type": "output_text", "text": text, "annotations": []}]}],
-            "parallel_tool_calls": True, "tool_choice": "auto", "tools": [],
-            "usage": {"input_tokens": PROMPT, "output_tokens": count,
-                      "total_tokens": PROMPT + count,
-                      "input_tokens_details": {"cached_tokens": 0},
-                      "output_tokens_details": {"reasoning_tokens": 0}},
-        }  # fmt: skip
-    else:
-        answer = {
-            "id": "c", "object": "chat.completion", "created": 1, "model": data.get("model"),
-            "choices": [{"index": 0, "finish_reason": "stop",
-                         "message": {"role": "assistant", "content": text}}],
-            "usage": {"prompt_tokens": PROMPT, "completion_tokens": count,
-                      "total_tokens": PROMPT + count},
-        }  # fmt: skip
-    if mode == "bare":
+    answer, request.billed = _format(asked)[0](asked)
+    if asked.bare:
         answer.pop("usage", answer.pop("usageMetadata", None))
     return 200, "application/json", json.dumps(answer).encode()
 
 
-async def _events(
-    request: Seen, mode: str, data: dict[str, Any]
-) -> AsyncIterator[tuple[bytes, int]]:
-    """Yield events with what each of them adds to the bill; the prompt comes with the first."""
-    count = _tokens(request)
-    if request.target.endswith("/messages"):
-        source = _anthropic(count)
-    elif "enerateContent" in request.target:
-        source = _gemini(count, array="alt=sse" not in request.target)
-    elif request.target.endswith("/responses"):
-        source = _responses(count)
-    else:
-        options = data.get("stream_options")
-        told = isinstance(options, dict) and options.get("include_usage") is True
-        source = _chat(count, usage=told and mode != "bare")
-    first = True
-    for event, tokens in source:
-        yield event, tokens + (PROMPT if first and tokens else 0)
-        first = first and not tokens
-
-
-Source = list[tuple[bytes, int]]
-
-
-def _sse(value: object, name: str = "") -> bytes:
-    head = f"event: {name}\n" if name else ""
-    return f"{head}data: {json.dumps(value)}\n\n".encode()
-
-
-def _chat(count: int, *, usage: bool) -> Source:
-    base = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m"}
-
-    def choice(delta: dict[str, str], finish: str | None = None) -> bytes:
-        return _sse({**base, "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]})
-
-    events = [(choice({"content": WORD}), 1) for _ in range(count)]
-    events.append((choice({}, "stop"), 0))
-    if usage:
-        counts = {"prompt_tokens": PROMPT, "completion_tokens": count,
-                  "total_tokens": PROMPT + count}  # fmt: skip
-        events.append((_sse({**base, "choices": [], "usage": counts}), 0))
-    return [*events, (b"data: [DONE]\n\n", 0)]
-
-
-def _responses(count: int) -> Source:
-    events = [
-        (_sse({"type": "response.output_text.delta", "item_id": "m", "output_index": 0,
-               "content_index": 0, "sequence_number": n, "delta": WORD, "logprobs": []},
-              "response.output_text.delta"), 1)
-        for n in range(count)
-    ]  # fmt: skip
-    done = {
-        "type": "response.completed", "sequence_number": count,
-        "response": {"id": "r", "object": "response", "created_at": 1, "status": "completed",
-                     "model": "m", "output": [], "parallel_tool_calls": True,
-                     "tool_choice": "auto", "tools": [],
-                     "usage": {"input_tokens": PROMPT, "output_tokens": count,
-                               "total_tokens": PROMPT + count,
-                               "input_tokens_details": {"cached_tokens": 0},
-                               "output_tokens_details": {"reasoning_tokens": 0}}},
-    }  # fmt: skip
-    return [*events, (_sse(done, "response.completed"), 0)]
-
-
-def _anthropic(count: int) -> Source:
-    start = {
-        "type": "message_start",
-        "message": {"id": "msg_1", "type": "message", "role": "assistant", "model": "m",
-                    "content": [], "stop_reason": None, "stop_sequence": None,
-                    "usage": {"input_tokens": PROMPT, "output_tokens": 0}},
-    }  # fmt: skip
-    block = {
-        "type": "content_block_start",
-        "index": 0,
-        "content_block": {"type": "text", "text": ""},
-    }
-    delta = {"type": "content_block_delta", "index": 0,
-             "delta": {"type": "text_delta", "text": WORD}}  # fmt: skip
-    end = {"type": "message_delta", "delta": {"stop_reason": "end_turn", "stop_sequence": None},
-           "usage": {"output_tokens": count}}  # fmt: skip
-    return [
-        (_sse(start, "message_start"), 0),
-        (_sse(block, "content_block_start"), 0),
-        *[(_sse(delta, "content_block_delta"), 1)] * count,
-        (_sse({"type": "content_block_stop", "index": 0}, "content_block_stop"), 0),
-        (_sse(end, "message_delta"), 0),
-        (_sse({"type": "message_stop"}, "message_stop"), 0),
-    ]
-
-
-def _gemini(count: int, *, array: bool) -> Source:
-    events: Source = []
-    for n in range(1, count + 1):
-        candidate: dict[str, Any] = {"content": {"parts": [{"text": WORD}], "role": "model"}}
-        if n == count:
-            candidate["finishReason"] = "STOP"
-        chunk = {
-            "candidates": [candidate],
-            "usageMetadata": {"promptTokenCount": PROMPT, "candidatesTokenCount": n,
-                              "totalTokenCount": PROMPT + n},
-        }  # fmt: skip
-        raw = json.dumps(chunk).encode()
-        if array:
-            events.append(((b"[" if n == 1 else b",\r\n") + raw, 1))
-        else:
-            events.append((b"data: " + raw + b"\r\n\r\n", 1))
-    return [*events, (b"]", 0)] if array else events
+def _events(asked: Asked) -> Source:
+    """Return events with what each of them adds to the bill; the prompt comes with the first."""
+    stream = _format(asked)[1]
+    events = stream(asked) if stream else []
+    first = next((n for n, (_, tokens) in enumerate(events) if tokens), None)
+    if first is not None:
+        event, tokens = events[first]
+        events[first] = (event, tokens + asked.prompt)
+    return events

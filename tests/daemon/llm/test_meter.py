@@ -102,8 +102,16 @@ def test_usage_is_hidden_iff_not_asked_for(pieces: list[bytes], hide: bool) -> N
 def test_only_the_extra_chunk_is_hidden() -> None:
     with_text = {**chat("a"), "usage": USAGE_CHUNK["usage"]}
     filtered: dict[str, Any] = {"choices": [], "prompt_filter_results": []}
-    stream = sse(with_text, filtered, {"choices": [], "usage": None})
+    stream = sse(with_text, filtered)
     assert run(StreamMeter("openai", hide_usage=True), stream) == stream
+
+
+def test_a_null_usage_is_hidden_with_the_extra_chunk() -> None:
+    # OpenAI says it on every chunk once usage is asked for, and never otherwise.
+    plain = {"id": "c", "choices": [{"delta": {"content": 'say "usage":null'}}]}
+    for asked_for in ({**plain, "usage": None}, {"usage": None, **plain}):
+        assert run(StreamMeter("openai", hide_usage=True), sse(asked_for)) == sse(plain)
+        assert run(StreamMeter("openai"), sse(asked_for)) == sse(asked_for)
 
 
 def test_counts_all_that_the_model_writes() -> None:

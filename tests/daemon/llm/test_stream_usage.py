@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.llm.stream_usage import ask_for_usage
+from daemon.llm.stream_usage import ask_for_usage, without_null_usage
 
 options = (
     st.none()
@@ -55,3 +55,29 @@ def test_other_options_and_big_numbers_survive() -> None:
 @pytest.mark.parametrize("data", [None, [], "x", 7])
 def test_other_bodies_pass(data: object) -> None:
     assert ask_for_usage(b"whatever", data) == (b"whatever", False)
+
+
+@given(
+    st.dictionaries(st.text(), st.none() | st.integers() | st.text(), min_size=1),
+    st.integers(0, 5),
+    st.sampled_from([(",", ":"), (", ", ": "), (" ,\n", " : ")]),
+)
+def test_a_null_usage_goes_and_nothing_else(
+    fields: dict[str, object], place: int, separators: tuple[str, str]
+) -> None:
+    fields.pop("usage", None)
+    fields["last"] = 1
+    items = list(fields.items())
+    items.insert(place, ("usage", None))
+    raw = b"data: " + json.dumps(dict(items), separators=separators).encode() + b"\r\n\r\n"
+    rest = without_null_usage(raw)
+    assert json.loads(rest.removeprefix(b"data: ")) == fields
+    assert rest.endswith(b"}\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{"usage":null}', '{"usage":null,"x":{"a":1,"usage":null}}', '{"a":"\\"usage\\":null","b":1}'],
+)
+def test_what_is_not_clear_stays(text: str) -> None:
+    assert without_null_usage(text.encode()) == text.encode()
