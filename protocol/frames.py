@@ -11,9 +11,10 @@ Shard to front, one per DECIDE or SETTLE
     [now, [reply, ...]]      a verdict for a one-operation item, else the list of its verdicts;
                              for SETTLE [number, identity, reserved, actual] by rule, or None
 
-`rid` (bytes, b"" for none) stands first in an item that reserves. An undo with `verdict` None gives
-a charge back; one with the verdict takes the operation back as if it had never been evaluated. Its
-`rid` is that of a charge held for settlement, b"" for any other.
+A settlement's usage is `Usage.to_wire`, None to give everything back, or `UNKNOWN`'s to keep what
+was charged. `rid` (bytes, b"" for none) stands first in an item that reserves. An undo with
+`verdict` None gives a charge back; one with the verdict takes the operation back as if it had never
+been evaluated. Its `rid` is that of a charge held for settlement, b"" for any other.
 """
 
 import struct

@@ -6,7 +6,7 @@ additions: cached and audio tokens lie within `prompt`, reasoning tokens within 
 
 import math
 from collections.abc import Sequence
-from typing import Self
+from typing import Final, Self
 
 import msgspec
 
@@ -42,6 +42,10 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
     def from_wire(cls, wire: Sequence[int | None]) -> Self:
         """Build the usage that `to_wire` gave."""
         return cls(*wire)  # type: ignore[arg-type]  # only the first two fields may be None
+
+
+UNKNOWN: Final = Usage(total=-1)
+"""Nobody can say what was used. A reservation that is settled with it keeps what it charged."""
 
 
 def whole_tokens(value: object) -> int | None:

@@ -23,7 +23,10 @@ class Held(Generic[T]):
 
 
 class Reservations(Generic[T]):
-    """Reservations by id, oldest first. `ttl` in microseconds."""
+    """Reservations by id, oldest first. `ttl` in microseconds.
+
+    `forgotten` counts those that were never settled: expired, or the oldest of too many.
+    """
 
     __slots__ = ("_held", "_limit", "_ttl", "forgotten")
 
@@ -46,7 +49,10 @@ class Reservations(Generic[T]):
     def take(self, reservation: bytes, now: int) -> Held[T] | None:
         """Return and forget a reservation; None if it is unknown, settled or expired."""
         held = self._held.pop(reservation, None)
-        if held is None or now - held.charged_at >= self._ttl:
+        if held is None:
+            return None
+        if now - held.charged_at >= self._ttl:
+            self.forgotten += 1
             return None
         return held
 

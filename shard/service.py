@@ -95,6 +95,7 @@ class ShardService:
             "counters": self.store.size,
             "evicted": self.store.evicted,
             "reservations": len(self.reservations),
+            "expired": self.reservations.forgotten,
         }
 
     def _tables(self, generation: int) -> list[CounterTable]:

@@ -151,9 +151,14 @@ class Transactions:
 
 
 def _actual(settle: object, cost: Wire, usage: Usage | None, reserved: int) -> int:
-    """Return what a reservation really cost, in its own unit; without usage it is all refunded."""
+    """Return what a reservation really cost, in its own unit.
+
+    Without usage it is all refunded; with an unknown one the estimate stands.
+    """
     if usage is None:
         return 0
+    if usage.total < 0:
+        return reserved
     if settle == "usd" and isinstance(cost, list):
         price = pricing.cost(Rates.from_wire(cost[1]), usage)
         return reserved if price is None else price

@@ -118,7 +118,7 @@ class Engine:
         if decision.action == "reject":
             decision = self._spread(decision, evaluation.context)
         elif evaluation.reservation:
-            decision = replace(decision, reservation=_reservation(evaluation))
+            decision = replace(decision, reservation=reservation_of(evaluation))
         return Finished(decision, undos, outcome)
 
     def context(self, request: Request, now: int) -> Context:
@@ -164,9 +164,12 @@ _KILLED = Decision(
 _INVALID_TOKEN = Decision(action="reject", status=401, reason="invalid_token")
 
 
-def _reservation(evaluation: Evaluation) -> str:
-    """Return the id to settle with, "" if nothing that can be settled was charged."""
-    places = evaluation.reserved_places()
+def reservation_of(evaluation: Evaluation, *, silent: bool = False) -> str:
+    """Return the id to settle with, "" if nothing that can be settled was charged.
+
+    With `silent` it reaches shards that have not answered, too: they may have charged by then.
+    """
+    places = evaluation.reserved_places(silent=silent)
     return reservation_text(evaluation.reservation, places) if places else ""
 
 

@@ -109,12 +109,22 @@ class Evaluation:
         verdicts = self.replies.get(shard)
         return None if verdicts is None else verdicts[place]
 
-    def reserved_places(self) -> list[int]:
-        """Return the placement hashes of an admitted request's reserving counters."""
+    @property
+    def unheard(self) -> bool:
+        """Whether a shard has not answered."""
+        return len(self.replies) < len(self.parts)
+
+    def reserved_places(self, *, silent: bool = False) -> list[int]:
+        """Return the placement hashes of an admitted request's reserving counters.
+
+        With `silent`, also of those whose owner has not answered: one that is late will have
+        charged and hold its part.
+        """
         stops = self.stops
         places: dict[int, None] = {}
         for index, check in enumerate(self.checks):
-            if check.segment in stops or not granted(self.verdict(index)):
+            verdict = self.verdict(index)
+            if check.segment in stops or not (granted(verdict) or (silent and verdict is None)):
                 continue
             if not self._reserves(index):
                 continue

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from time import perf_counter, time, time_ns
-from typing import Any
 
 from adapters import native
 from daemon.engine.engine import NO_BUNDLE, UNAVAILABLE, Engine, Finished
@@ -17,6 +16,7 @@ from daemon.front.answers import answer, no_content, respond
 from daemon.front.debug import PATHS as DEBUG_PATHS
 from daemon.front.debug import DebugSessions
 from daemon.front.http1 import HttpConnection
+from daemon.front.ledger import Ledger
 from daemon.front.links import Link
 from daemon.front.recorder import Recorder
 from daemon.front.request_reader import Inbound
@@ -29,8 +29,9 @@ from protocol.request import Request
 Scrape = Callable[[Callable[[bytes], None]], None]
 """Asks the supervisor for the metrics text of all processes and calls back with it."""
 
-Deliver = Callable[[Decision, Evaluation | None], None]
-"""Takes a decision and the evaluation that it came from, None if no counter was asked."""
+Deliver = Callable[[Decision, Evaluation | None, bytes], None]
+"""Takes a decision, the evaluation that it came from, None if no counter was asked, and the header
+lines of a debug session."""
 
 _DELAY_HEADER = b"delay-header"
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -66,6 +67,7 @@ class App:
         self._scrape = scrape
         self._loop = asyncio.get_running_loop()
         self.clock = self._loop.time
+        self.ledger = Ledger(tally, recorder, lambda: self.engine, now_us, self.clock)
         self._local: dict[bytes, Callable[[HttpConnection, Inbound], None]] = {
             b"/livez": self._livez,
             b"/readyz": self._readyz,
@@ -123,16 +125,15 @@ class App:
         except SettlementError as error:
             answer(connection, 400, {"error": "malformed_settlement", "message": str(error)})
             return
-        Settling(partial(self._settled, connection)).ask(settlement, self.links)
+        count = partial(self.ledger.reported, settlement.usage)
+        Settling(partial(self._settled, connection), count).ask(settlement, self.links)
 
     def _settled(
         self,
         connection: HttpConnection,
         found: bool,  # noqa: FBT001 - a callback
         lost: bool,  # noqa: FBT001 - a callback
-        entries: list[list[Any]],
     ) -> None:
-        self.count_settled(entries)
         if found:
             no_content(connection)
         elif lost:
@@ -145,14 +146,6 @@ class App:
     def is_local(self, path: bytes) -> bool:
         """Return whether a path is the daemon's own in every mode (§9, §15)."""
         return path in self._local or (path in DEBUG_PATHS and self.debug is not None)
-
-    def count_settled(self, entries: list[list[Any]]) -> None:
-        """Count what a settlement found: [number, identity, reserved, actual] by rule."""
-        checks = self.engine.checks if self.engine else {}
-        for _number, identity, reserved, actual in entries:
-            check = checks.get(identity)
-            if check is not None:
-                self.tally.settled(check, reserved, actual, now_us())
 
     def _livez(self, connection: HttpConnection, _inbound: Inbound) -> None:
         respond(connection, 200, "text/plain; charset=utf-8", b"ok")
@@ -298,7 +291,9 @@ class Exchange:
         seconds = perf_counter() - self._started
         app.tally.decided(decision, app.mode, seconds)
         if self._deliver is not None:
-            self._deliver(decision, self._evaluation if self._finished else None)
+            debug = app.debug
+            fields = b"" if debug is None else self._debug_fields(debug, decision, seconds)
+            self._deliver(decision, self._evaluation if self._finished else None, fields)
         else:
             self._write(decision, seconds)
         # Whatever is worth a record is rare, except where everything is recorded.

@@ -7,13 +7,16 @@ Rules
 - An owner that does not answer within the owner timeout, and every owner when the link drops, is
   told so at once (`unavailable`). A late reply is still taken off the queue, and handed over as
   late, because its charges may have to be taken back.
-- A link that is down reconnects with back-off; meanwhile nothing waits for it.
+- A link that is down reconnects with back-off; meanwhile only undos wait for it.
+- What a link had under way when it broke may have been done or not. Undos and decisions are not
+  sent again: done twice they would give back what was never charged, or charge twice. `losses`
+  counts both, and the charges stay. (Settlements can be repeated, by whoever asked.)
 """
 
 import asyncio
 import logging
-from collections import deque
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from protocol.frames import DECIDE, SETTLE, UNDO, FrameError, FrameReader, pack
@@ -40,14 +43,18 @@ class Owner(Protocol):
 
 
 class _Frame:
-    """The owners of one frame in flight."""
+    """The owners of one frame in flight; `undos` went before it and are done when it is."""
 
-    __slots__ = ("expired", "owners", "sent")
+    __slots__ = ("expired", "owners", "sent", "settles", "undos")
 
-    def __init__(self, owners: list[Owner], sent: float) -> None:
+    def __init__(
+        self, owners: list[Owner], sent: float, undos: int = 0, *, settles: bool = False
+    ) -> None:
         self.owners = owners
         self.sent = sent
         self.expired = False
+        self.settles = settles
+        self.undos = undos
 
 
 class Link:
@@ -70,6 +77,9 @@ class Link:
         self._settlements: list[list[object]] = []
         self._settlers: list[Owner] = []
         self._out: list[bytes] = []
+        self._undone = 0
+        self._undone_at = 0.0
+        self.losses: Counter[str] = Counter()
         self._flushing = False
         self._watching = False
         self._backoff = _FIRST_BACKOFF
@@ -122,6 +132,7 @@ class Link:
         """
         waiting = self._undos.setdefault(generation, [])
         if self._transport is None and len(waiting) >= MAX_WAITING:
+            self.losses["undo"] += len(undos)
             return
         waiting.extend(undos)
         if self._transport is not None:
@@ -148,15 +159,20 @@ class Link:
         if self._undos:
             for generation, undos in self._undos.items():
                 self._out.append(pack([UNDO, generation, now, undos]))
+                self._undone += len(undos)
+            self._undone_at = self._loop.time()
             self._undos = {}
         if self._items:
             self._out.append(pack([DECIDE, self._generation, now, self._items]))
-            self._frames.append(_Frame(self._owners, self._loop.time()))
+            self._frames.append(_Frame(self._owners, self._loop.time(), self._undone))
+            self._undone = 0
             self._items = []
             self._owners = []
         if self._settlements:
             self._out.append(pack([SETTLE, now, self._settlements]))
-            self._frames.append(_Frame(self._settlers, self._loop.time()))
+            sent = self._loop.time()
+            self._frames.append(_Frame(self._settlers, sent, self._undone, settles=True))
+            self._undone = 0
             self._settlements = []
             self._settlers = []
 
@@ -241,6 +257,7 @@ class Link:
         self._transport = None
         self._opened.clear()
         frames, self._frames = self._frames, deque()
+        self._count_losses(frames)
         orphans = [owner for frame in frames if not frame.expired for owner in frame.owners]
         orphans += self._owners + self._settlers
         self._waiting = 0
@@ -250,6 +267,16 @@ class Link:
         for owner in orphans:
             owner.unavailable(self.shard)
         self.start()
+
+    def _count_losses(self, frames: Iterable[_Frame]) -> None:
+        for frame in frames:
+            self.losses["undo"] += frame.undos
+            if not frame.settles:
+                self.losses["decision"] += len(frame.owners)
+        # Undos need no answer; those sent a while ago have been read.
+        if self._loop.time() - self._undone_at < self._timeout:
+            self.losses["undo"] += self._undone
+        self._undone = 0
 
 
 class _LinkProtocol(asyncio.Protocol):

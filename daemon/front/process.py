@@ -7,6 +7,7 @@ import os
 import secrets
 import signal
 import socket
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from daemon.front.rate_limited_log import RateLimitedLog
 from daemon.front.recorder import Recorder
 from daemon.front.records import RecordWriter
 from daemon.front.server import Server
+from daemon.front.settler import Settler
 from daemon.front.tally import Tally
 from daemon.front.upstream_headers import injected_headers, parse_strip_list
 from daemon.front.upstream_pool import Pools
@@ -44,6 +46,7 @@ log = logging.getLogger("fairvisor")
 
 DRAIN_SECONDS = 35.0
 FLUSH_SECONDS = 1.0
+SETTLE_SECONDS = 1.0
 STDOUT = 1
 
 
@@ -139,8 +142,11 @@ class _Front:
             strip=parse_strip_list(settings.strip_request_headers),
             inject=injected_headers(os.environ),
         )
+        app = self._app
+        settler = Settler(links, self._loop.call_later, app.ledger.settled)
         pools = Pools(settings.upstream_connect_timeout)
-        return ProxyApp(self._app, Surroundings(config, pools, settings.upstream_timeout, links))
+        silence = settings.upstream_timeout
+        return ProxyApp(app, Surroundings(config, pools, silence, settler, app.ledger.truncated))
 
     async def _attach(self) -> None:
         pair = socket.socket(fileno=self._role.control_fd)
@@ -222,11 +228,16 @@ class _Front:
     async def _drain(self) -> None:
         self._app.draining = True
         await self._server.drain(DRAIN_SECONDS)
+        if self._proxy is not None:
+            await self._proxy.settled(SETTLE_SECONDS)
         self._tell(control.TALLY, 0, self._snapshot())
         self._stopped.set()
 
     def _snapshot(self) -> list[object]:
         self._tally.put("records_dropped_total", self._writer.dropped)
+        losses = sum((link.losses for link in self._app.links), Counter())
+        for kind, count in losses.items():
+            self._tally.put("charges_unconfirmed_total", count, (kind,))
         return self._tally.snapshot(now_us())
 
     def die(self, error: Exception) -> None:

@@ -11,7 +11,7 @@ from typing import Final
 
 from daemon.engine.checks import Check
 from daemon.engine.edge_headers import first_edge_header
-from daemon.engine.record import Decided, decision_record, tripped_records
+from daemon.engine.record import Decided, Record, decision_record, tripped_records
 from daemon.front.rate_limited_log import RateLimitedLog
 from daemon.front.records import RecordWriter
 from daemon.front.request_reader import Inbound
@@ -38,6 +38,13 @@ class Recorder:
             for event in tripped_records(decided):
                 self._writer.submit(event)
         except Exception as error:  # noqa: BLE001 - a record must not fail the request it is about
+            self._say("record", error, now)
+
+    def event(self, record: Record, now: float) -> None:
+        """Write another event's record."""
+        try:
+            self._writer.submit(record)
+        except Exception as error:  # noqa: BLE001 - as above
             self._say("record", error, now)
 
     def failed(self, error: Exception, now: float) -> None:

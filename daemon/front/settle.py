@@ -7,17 +7,21 @@ from daemon.engine.settlement import Settlement
 from daemon.front.links import Link
 from protocol.operations import Wire
 
-Done = Callable[[bool, bool, list[list[Any]]], None]
-"""Called with: found, whether a shard is silent, [number, identity, reserved, actual] by rule."""
+Count = Callable[[list[list[Any]]], None]
+"""Called with [number, identity, reserved, actual] by rule, also when they come too late."""
+
+Done = Callable[[bool, bool], None]
+"""Called with: found, whether a shard is silent."""
 
 
 class Settling:
     """Owner of the shards' replies to one settlement."""
 
-    __slots__ = ("_done", "_entries", "_found", "_lost", "_waiting")
+    __slots__ = ("_count", "_done", "_entries", "_found", "_lost", "_waiting")
 
-    def __init__(self, done: Done) -> None:
+    def __init__(self, done: Done, count: Count) -> None:
         self._done = done
+        self._count = count
         self._entries: list[list[Any]] = []
         self._found = False
         self._lost = False
@@ -31,7 +35,7 @@ class Settling:
         for shard in shards:
             links[shard].settle(settlement.reservation, wire, self)
         if not shards:
-            self._done(False, False, [])  # noqa: FBT003 - a callback's words are in its type
+            self._done(False, False)  # noqa: FBT003 - a callback's words are in its type
 
     def reply(self, _shard: int, _charged_at: int, reply: Wire) -> None:
         """Take one shard's entries, None if it holds nothing."""
@@ -40,8 +44,10 @@ class Settling:
             self._entries += reply
         self._one_less()
 
-    def late(self, _shard: int, _charged_at: int, _reply: object) -> None:
-        """Ignore a reply after its time: the settlement has been answered, and is done."""
+    def late(self, _shard: int, _charged_at: int, reply: Wire) -> None:
+        """Count a reply after its time: the answer has gone, and the settlement is done."""
+        if reply is not None:
+            self._count(reply)
 
     def unavailable(self, _shard: int) -> None:
         """Go on without a shard."""
@@ -51,4 +57,6 @@ class Settling:
     def _one_less(self) -> None:
         self._waiting -= 1
         if not self._waiting:
-            self._done(self._found, self._lost, self._entries)
+            if self._found:
+                self._count(self._entries)
+            self._done(self._found, self._lost)

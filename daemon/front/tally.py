@@ -99,15 +99,20 @@ class Tally:
             for _, key in evaluation.missing:
                 self.add("descriptor_missing_total", (key,))
 
-    def settled(self, check: Check, reserved: int, actual: int, now: int) -> None:
-        """Count what an LLM limiter got back or had to add; amounts in tokens."""
+    def settled(
+        self, check: Check, reserved: int, actual: int, now: int, *, known: bool = True
+    ) -> None:
+        """Count what an LLM limiter got back or had to add; amounts in tokens.
+
+        `known`: `actual` is a figure and not the estimate that stands for want of one.
+        """
         config = check.rule.algorithm if check.rule else None
         if not isinstance(config, LlmBudget):
             return
         route = check.route
         self.add("tokens_consumed_total", ("actual", check.policy_id, route), actual)
         self.add("token_reservation_unused_total", (route,), max(0, reserved - actual))
-        if reserved:
+        if reserved and known:
             ratio = actual / reserved
             self.gauge("token_estimation_accuracy_ratio", (route, config.estimator), ratio, now)
 
@@ -122,9 +127,9 @@ class Tally:
         """Add to any other counter; `family` is its name without the prefix."""
         self._counts[family, labels] += amount
 
-    def put(self, family: str, total: int) -> None:
+    def put(self, family: str, total: int, labels: Labels = ()) -> None:
         """Set a counter that is kept elsewhere."""
-        self._counts[family, ()] = total
+        self._counts[family, labels] = total
 
     def gauge(self, family: str, labels: Labels, value: float, now: int) -> None:
         """Set a gauge; `now` in microseconds since the epoch."""

@@ -12,7 +12,9 @@ Rules
 """
 
 import asyncio
+import socket
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Literal, Protocol
 
 import httptools
@@ -21,6 +23,9 @@ from daemon.front.upstream_headers import Headers
 
 MAX_HEAD_BYTES = 65_536
 MAX_FIELDS = 256
+MAX_LAST_READS = 256
+"""Of 64 KiB: more than a socket's buffer holds."""
+_READ_BYTES = 65_536
 _FIELD_FRAME = 4
 _OK = 200
 
@@ -149,6 +154,26 @@ class UpstreamConnection(asyncio.Protocol):
         if self._transport is not None and not self._transport.is_closing():
             self._heard = self._loop.time()  # the silence was ours
             self._transport.resume_reading()
+
+    def conclude(self) -> None:
+        """Take no more from the upstream, and hand over what it has sent until now.
+
+        The socket is shut first: from then on the kernel refuses what the upstream sends, so that
+        nothing it produced before goes unread. Over TLS only what has been read is known.
+        """
+        transport = self._transport
+        if transport is None or transport.get_extra_info("ssl_object") is not None:
+            return
+        self._extra = True  # not to be used again
+        with transport.get_extra_info("socket").dup() as sock:
+            with suppress(OSError):  # the upstream may be gone, and what it sent still here
+                sock.shutdown(socket.SHUT_RDWR)
+            with suppress(OSError):
+                for _ in range(MAX_LAST_READS):
+                    data = sock.recv(_READ_BYTES)
+                    if not data or self._caller is None:
+                        break
+                    self.data_received(data)
 
     def close(self) -> None:
         """Cut the connection; the caller hears nothing more."""

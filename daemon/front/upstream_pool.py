@@ -110,6 +110,11 @@ class Call:
         if self._connection is not None:
             self._connection.resume()
 
+    def conclude(self) -> None:
+        """Hear what the upstream has sent until now, and nothing that comes later."""
+        if self._connection is not None:
+            self._connection.conclude()
+
     def cancel(self) -> None:
         """Forget the call, cutting the connection that it uses."""
         if self._connection is not None:

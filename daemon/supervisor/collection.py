@@ -77,6 +77,7 @@ class Collection:
                 totals.set("counters", figures["counters"], label)
                 totals.set("counters_evicted_total", figures["evicted"], label)
                 totals.set("reservations", figures["reservations"], label)
+                totals.set("reservations_expired_total", figures["expired"], label)
         for kind, count in self._restarts.items():
             totals.set("process_restarts_total", count, (kind,))
         return totals

@@ -20,7 +20,7 @@ def test_it_lives_its_time_to_the_microsecond() -> None:
     assert held(1).take(b"a", 1099) is not None
     late = held(1)
     assert late.take(b"a", 1100) is None
-    assert len(late) == 0
+    assert (len(late), late.forgotten) == (0, 1)
 
 
 def test_entries_are_dropped_one_by_one() -> None:

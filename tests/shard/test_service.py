@@ -142,6 +142,6 @@ def test_anything_else_is_a_frame_error(message: list[object]) -> None:
 def test_tidying_drops_what_time_has_ended() -> None:
     shard = service()
     decide(shard, [0, "k", S], [RID, 1, "a", 9])
-    assert shard.figures() == {"counters": 2, "evicted": 0, "reservations": 1}
+    assert shard.figures() == {"counters": 2, "evicted": 0, "reservations": 1, "expired": 0}
     shard.tidy(T0 + 3600 * S, 100)
-    assert shard.figures() == {"counters": 0, "evicted": 0, "reservations": 0}
+    assert shard.figures() == {"counters": 0, "evicted": 0, "reservations": 0, "expired": 1}

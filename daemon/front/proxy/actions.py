@@ -1,8 +1,9 @@
 """What a proxied exchange wants done; the relay does it, in order."""
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
+from daemon.llm.extraction import UsageError
 from protocol.usage import Usage
 
 
@@ -67,10 +68,22 @@ class Settle:
 class Keep:
     """Leave the reservation charged: what was used cannot be known. Happens instead of `Settle`."""
 
-    why: str
+    why: "Unknown"
 
+
+@dataclass(frozen=True, slots=True)
+class Truncated:
+    """Tell that the stream was cut at so many counted tokens."""
+
+    counted: int
+
+
+Unknown: TypeAlias = Literal[
+    UsageError, "compressed", "response_broken", "client_gone", "not_metered"
+]
+"""Why nobody can say what an exchange used."""
 
 Action: TypeAlias = (
-    Forward | Wait | Respond | Open | Send | End | Abort | CloseUpstream | Settle | Keep
+    Forward | Wait | Respond | Open | Send | End | Abort | CloseUpstream | Settle | Keep | Truncated
 )
 Actions: TypeAlias = list[Action]

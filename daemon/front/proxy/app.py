@@ -26,6 +26,10 @@ class ProxyApp:
         self._surroundings = surroundings
         self._hybrid = surroundings.config.mode == "hybrid"
 
+    async def settled(self, seconds: float) -> None:
+        """Wait until every exchange that has ended is settled, but no longer than `seconds`."""
+        await self._surroundings.settler.idle(seconds)
+
     def handle(self, connection: HttpConnection, inbound: Inbound) -> None:
         """Answer one request."""
         path, _, query = inbound.target.partition(b"?")
@@ -39,7 +43,7 @@ class ProxyApp:
             else:
                 answer(connection, 404, {"error": "not_found", "try": "/openai/v1"})
             return
-        relay = Relay(self._surroundings, connection, inbound, route, self._app.count_settled)
+        relay = Relay(self._surroundings, connection, inbound, route)
         request = Request(
             method=inbound.method,
             path=_text(path),

@@ -11,28 +11,33 @@ How the reservation ends, exactly once (§11.2; "given back" is a settlement wit
 |----------------------------------------------------|---------------------------------------|
 | whole JSON response with usage, any status         | settled by it                         |
 | 4xx or 5xx without usage                           | given back                            |
-| 2xx without usage, too large, not JSON, broken off | stays charged                         |
+| 2xx without usage, too large, not JSON, broken off | settled as estimated                  |
+| compressed in a way that cannot be read            | settled as estimated                  |
 | stream: end, end marker, cut, broken off           | reported usage, else prompt + counted |
 | upstream unreachable or silent before its head     | given back                            |
-| client gone before the request was sent            | given back                            |
+| client gone before the whole request was sent      | given back                            |
 | client gone, a stream was asked for                | reported usage, else prompt + counted |
-| client gone, a whole response was asked for        | stays charged: it was produced anyway |
+| client gone, a whole response was asked for        | settled as estimated                  |
 
-A response is metered as a stream by §11.3, unless it says that it is one JSON document.
+The last line: the upstream is stopped (§10.1), so nobody will hear how much it had produced. It may
+have been all that was asked for, and less than what was produced is never charged.
+
+A response is metered as a stream by §11.3, unless it says that it is one JSON document. A
+compressed stream is metered, cut and passed on without its coding; a compressed document passes as
+it is and is read on the side.
 """
 
-from dataclasses import dataclass
 from typing import Literal
 
-from daemon.engine.stream_caps import StreamCaps
 from daemon.front.proxy import actions
-from daemon.front.proxy.actions import Actions
+from daemon.front.proxy.actions import Actions, Unknown
+from daemon.front.proxy.asked import Asked
 from daemon.front.proxy.heads import failure, has_body, refusal, response_head
 from daemon.front.upstream import Failure, ResponseHead
+from daemon.llm.content_coding import CodingError, Decoder, decoder_for
 from daemon.llm.extraction import MAX_PARSEABLE_BODY_BYTES, extract
 from daemon.llm.meter import StreamMeter, framing_of
 from daemon.llm.providers import Family
-from daemon.llm.request import LlmRequest, is_stream
 from protocol.decision import Decision
 from protocol.usage import Usage
 
@@ -46,40 +51,17 @@ _FAILURES: dict[Failure, tuple[int, str]] = {
 _FIRST_ERROR = 400
 _CHUNKED = b"Transfer-Encoding: chunked\r\n"
 _LAST_CHUNK = b"0\r\n\r\n"
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What the request says about its response.
-
-    `modern`: the client takes chunks (HTTP/1.1). `metered`: a reservation or a cap depends on what
-    comes back. `hide_usage`: the daemon asked for the usage chunk, not the client.
-    """
-
-    method: str
-    path: str
-    accept: str
-    modern: bool
-    family: Family | None
-    llm: LlmRequest | None = None
-    caps: StreamCaps | None = None
-    hide_usage: bool = False
-
-    @property
-    def metered(self) -> bool:
-        """Whether the response has to be read."""
-        return self.family is not None and self.caps is not None
-
-    def streams(self, content_type: str) -> bool:
-        """Return whether a response is a stream (§11.3)."""
-        return is_stream(self.llm or LlmRequest(), self.path, self.accept, content_type)
+_EXPANDED = 8 << 20
+"""Bytes that one read of a compressed stream may expand to. Events that repeat each other shrink to
+a thirtieth; what goes far beyond is out for memory."""
 
 
 class ProxyExchange:
     """One exchange. Every method is an event and returns what to do."""
 
-    __slots__ = ("_asked", "_chunked", "_decision", "_family", "_meter", "_sent", "_status", "_tee",
-                 "_tee_bytes", "_unsettled", "state")  # fmt: skip
+    __slots__ = ("_asked", "_chunked", "_debug", "_decision", "_decoder", "_family", "_meter",
+                 "_sent", "_status", "_tee", "_tee_bytes", "_unread", "_unsettled",
+                 "state")  # fmt: skip
 
     def __init__(self, family: Family | None) -> None:
         self._family = family
@@ -91,17 +73,20 @@ class ProxyExchange:
         self._meter: StreamMeter | None = None
         self._tee: list[bytes] | None = None
         self._tee_bytes = 0
+        self._unread: Unknown = "not_metered"
+        self._decoder: Decoder | None = None
 
     # events
 
-    def decided(self, decision: Decision, asked: Asked) -> Actions:
-        """Refuse, delay, or pass on."""
+    def decided(self, decision: Decision, asked: Asked, debug: bytes = b"") -> Actions:
+        """Refuse, delay, or pass on. `debug` holds the header lines of a debug session."""
         gone = self.state == "done"
         self._decision = decision
         self._asked = asked
+        self._debug = debug
         if decision.action == "reject":
             self.state = "done"
-            return [] if gone else [actions.Respond(*refusal(decision, self._family))]
+            return [] if gone else [actions.Respond(*refusal(decision, self._family, debug))]
         self._unsettled = bool(decision.reservation)
         if gone:
             return self._settle(None)
@@ -119,7 +104,7 @@ class ProxyExchange:
         return [actions.Forward()]
 
     def upstream_sent(self) -> None:
-        """Note that the upstream may be working from now on."""
+        """Note that the upstream has the whole request and may be working from now on."""
         self._sent = True
 
     def upstream_head(self, head: ResponseHead) -> Actions:
@@ -128,16 +113,19 @@ class ProxyExchange:
         asked = self._asked
         self._status = head.status
         body = has_body(head.status, asked.method)
+        if not body:
+            self._unread = "usage_not_found"
         if body and asked.metered:
             self._watch(head)
         if not body or (head.length is not None and self._meter is None):
             framing = b""
             if head.length is not None and head.status != 204:  # noqa: PLR2004 - RFC 9110 §8.6
                 framing = b"Content-Length: %d\r\n" % head.length
-            return [actions.Open(response_head(head, self._decision, framing))]
+            return [actions.Open(response_head(head, self._decision, framing, self._debug))]
         self._chunked = asked.modern
         framing = _CHUNKED if self._chunked else b""
-        opened = response_head(head, self._decision, framing)
+        decoded = self._meter is not None and self._decoder is not None
+        opened = response_head(head, self._decision, framing, self._debug, decoded=decoded)
         return [actions.Open(opened, close=not self._chunked)]
 
     def upstream_data(self, data: bytes) -> Actions:
@@ -148,10 +136,16 @@ class ProxyExchange:
         if meter is None:
             self._keep(data)
             return self._send(data)
+        if self._decoder is not None:
+            try:
+                data = self._decoder.feed(data, _EXPANDED)
+            except CodingError:
+                return [actions.CloseUpstream(), *self.upstream_failed("broken")]
         passed = meter.feed(data)
         if meter.truncated:
             self.state = "done"
             return [
+                actions.Truncated(meter.counted),
                 *self._settle(meter.usage()),
                 *self._send(passed),
                 *self._end(),
@@ -181,7 +175,7 @@ class ProxyExchange:
         if self._meter is not None:
             tail = self._send(self._meter.end())
             return [*self._settle(self._meter.usage()), *tail, actions.Abort()]
-        return [*self._leave("response broke off"), actions.Abort()]
+        return [*self._leave("response_broken"), actions.Abort()]
 
     def client_gone(self) -> Actions:
         """Stop the upstream and settle what was produced."""
@@ -198,7 +192,7 @@ class ProxyExchange:
         elif self._status >= _FIRST_ERROR:
             return [actions.CloseUpstream(), *self._settle(None)]
         else:
-            return [actions.CloseUpstream(), *self._leave("client gone before a whole response")]
+            return [actions.CloseUpstream(), *self._leave("client_gone")]
         return [actions.CloseUpstream(), *self._settle(usage)]
 
     # what the response is read for
@@ -213,7 +207,10 @@ class ProxyExchange:
             elif lower == b"content-encoding":
                 encoding = value.decode("latin-1").strip().lower()
         if encoding not in {"", "identity"}:
-            return  # asked for none; unread, the reservation stays charged
+            self._decoder = decoder_for(encoding)
+            if self._decoder is None:
+                self._unread = "compressed"
+                return
         asked = self._asked
         family, caps = asked.family, asked.caps
         if family is None or caps is None:
@@ -235,21 +232,25 @@ class ProxyExchange:
         )
 
     def _keep(self, data: bytes) -> None:
+        """Keep a piece of a whole response, to read its usage at the end."""
         if self._tee is None:
             return
+        if self._decoder is not None:
+            try:
+                data = self._decoder.feed(data, MAX_PARSEABLE_BODY_BYTES)
+            except CodingError:
+                self._tee, self._unread = None, "compressed"
+                return
         self._tee_bytes += len(data)
         if self._tee_bytes > MAX_PARSEABLE_BODY_BYTES:
-            self._tee = None
+            self._tee, self._unread = None, "body_too_large"
         else:
             self._tee.append(data)
 
     def _settle_response(self) -> Actions:
-        family = self._family
-        found = (
-            extract(family, b"".join(self._tee))
-            if self._tee is not None and family is not None
-            else "body_too_large"
-        )
+        found: Usage | Unknown = self._unread
+        if self._tee is not None and self._family is not None:
+            found = extract(self._family, b"".join(self._tee))
         if isinstance(found, Usage):
             return self._settle(found)
         if self._status >= _FIRST_ERROR:
@@ -264,7 +265,7 @@ class ProxyExchange:
         self._unsettled = False
         return [actions.Settle(usage)]
 
-    def _leave(self, why: str) -> Actions:
+    def _leave(self, why: Unknown) -> Actions:
         if not self._unsettled:
             return []
         self._unsettled = False

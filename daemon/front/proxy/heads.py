@@ -18,6 +18,8 @@ _FRAMING = frozenset({b"content-length", b"transfer-encoding", b"expect"})
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 _HIDDEN = "X-Fairvisor-Reservation"
 _NO_BODY = frozenset({204, 304})
+_OURS = b"x-fairvisor-"
+_CODING = frozenset({b"content-encoding"})
 
 
 def request_head(  # noqa: PLR0913 - what the head is made of
@@ -71,27 +73,39 @@ def has_body(status: int, method: str) -> bool:
     return method != "HEAD" and status not in _NO_BODY
 
 
-def response_head(head: ResponseHead, decision: Decision, framing: bytes) -> bytes:
+def response_head(
+    head: ResponseHead,
+    decision: Decision,
+    framing: bytes,
+    debug: bytes = b"",
+    *,
+    decoded: bool = False,
+) -> bytes:
     """Return the response's status line and fields for the client, without Connection.
 
-    `framing` is the header line that says where the body ends, b"" for none. The decision's fields
-    replace the upstream's of the same name.
+    `framing` is the header line that says where the body ends, b"" for none; `debug` holds the
+    lines of a debug session, in which nobody else's `X-Fairvisor-*` pass; `decoded` says that the
+    body is passed on without its coding. The decision's fields replace the upstream's of the same
+    name.
     """
     fields = [(name, value) for name, value in decision_fields(decision) if name != _HIDDEN]
     gone = {name.lower().encode() for name, _ in fields} | _FRAMING | {_HIDDEN.lower().encode()}
+    if decoded:
+        gone |= _CODING
     lines = [b"HTTP/1.1 %d %s" % (head.status, head.reason)]
     lines += [
         b"%s: %s" % header
         for header in without_hop_by_hop(head.headers)
-        if header[0].lower() not in gone
+        if header[0].lower() not in gone and not (debug and header[0].lower().startswith(_OURS))
     ]
     lines += [f"{name}: {value}".encode() for name, value in fields]
-    return b"\r\n".join(lines) + b"\r\n" + framing
+    return b"".join((b"\r\n".join(lines), b"\r\n", debug, framing))
 
 
-def refusal(decision: Decision, family: Family | None) -> tuple[bytes, bytes]:
+def refusal(decision: Decision, family: Family | None, debug: bytes = b"") -> tuple[bytes, bytes]:
     """Return head and body of a reject, in the provider's shape if one is known (§10.6)."""
-    return _answer(decision.status, decision.reason, family, decision_fields(decision))
+    head, body = _answer(decision.status, decision.reason, family, decision_fields(decision))
+    return head + debug, body
 
 
 def failure(status: int, reason: str, family: Family | None) -> tuple[bytes, bytes]:

@@ -2,21 +2,21 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
-from typing import Any
 
+import msgspec
+
+from daemon.engine.engine import reservation_of
 from daemon.engine.evaluation import Evaluation
-from daemon.engine.settlement import settlement_of
 from daemon.engine.stream_caps import stream_caps
 from daemon.front.http1 import HttpConnection
 from daemon.front.proxy import actions
 from daemon.front.proxy.actions import Actions
-from daemon.front.proxy.exchange import Asked, ProxyExchange
+from daemon.front.proxy.asked import Asked
+from daemon.front.proxy.exchange import ProxyExchange
 from daemon.front.proxy.heads import request_head
 from daemon.front.proxy.route import Route
 from daemon.front.proxy.surroundings import Surroundings
 from daemon.front.request_reader import Inbound
-from daemon.front.settle import Settling
 from daemon.front.upstream import Failure, ResponseHead
 from daemon.front.upstream_pool import Call
 from daemon.llm.providers import endpoint
@@ -31,13 +31,10 @@ _LAST_CHUNK = b"0\r\n\r\n"
 
 
 class Relay:
-    """Watcher of the client and caller of the upstream, for one exchange.
+    """Watcher of the client and caller of the upstream, for one exchange."""
 
-    `count` takes what a settlement found.
-    """
-
-    __slots__ = ("_body", "_call", "_connection", "_count", "_decision", "_delay", "_exchange",
-                 "_inbound", "_metered", "_route", "_sent", "_surroundings", "_uploaded",
+    __slots__ = ("_body", "_call", "_connection", "_decision", "_delay", "_exchange", "_inbound",
+                 "_metered", "_route", "_sent", "_surroundings", "_uploaded",
                  "_waiting")  # fmt: skip
 
     def __init__(
@@ -46,9 +43,7 @@ class Relay:
         connection: HttpConnection,
         inbound: Inbound,
         route: Route,
-        count: Callable[[list[list[Any]]], None],
     ) -> None:
-        self._count = count
         self._surroundings = surroundings
         self._connection = connection
         self._inbound = inbound
@@ -63,8 +58,17 @@ class Relay:
         self._sent = False
         connection.attach(self)
 
-    def decided(self, decision: Decision, evaluation: Evaluation | None) -> None:
-        """Take the decision and what it was made from, None if no counter was asked."""
+    def decided(
+        self, decision: Decision, evaluation: Evaluation | None, debug: bytes = b""
+    ) -> None:
+        """Take the decision and what it was made from, None if no counter was asked.
+
+        `debug` holds the header lines of a debug session.
+        """
+        if evaluation is not None and evaluation.unheard and decision.action != "reject":
+            # What a late shard charges is settled with the rest.
+            held = reservation_of(evaluation, silent=True)
+            decision = msgspec.structs.replace(decision, reservation=held)
         self._decision = decision
         try:
             asked = self._asked(decision, evaluation)
@@ -74,7 +78,7 @@ class Relay:
             log.exception("a request cannot be metered")
             asked = Asked(self._inbound.method, "", "", self._inbound.modern, None)
         self._metered = asked.metered
-        self._do(self._exchange.decided(decision, asked))
+        self._do(self._exchange.decided(decision, asked, debug))
 
     def _asked(self, decision: Decision, evaluation: Evaluation | None) -> Asked:
         inbound, route = self._inbound, self._route
@@ -105,6 +109,8 @@ class Relay:
         if self._delay is not None:
             self._delay.cancel()
         self._waiting.clear()
+        if self._metered and self._call is not None:
+            self._call.conclude()  # what was produced until now is charged
         self._do(self._exchange.client_gone())
 
     def client_full(self) -> None:
@@ -139,13 +145,16 @@ class Relay:
         self._call.end_upload()
         if last:
             self._call.write(last)
+        if self._sent:
+            self._exchange.upstream_sent()
 
     # the upstream's side
 
     def upstream_sent(self) -> None:
         """Let the client go on with its body."""
         self._sent = True
-        self._exchange.upstream_sent()
+        if self._uploaded:
+            self._exchange.upstream_sent()
         self._connection.release()
 
     def upstream_head(self, head: ResponseHead) -> None:
@@ -199,10 +208,11 @@ class Relay:
                 case actions.CloseUpstream():
                     self._close_upstream()
                 case actions.Settle(usage):
-                    settlement = settlement_of(self._decision.reservation, usage)
-                    Settling(self._settled).ask(settlement, self._surroundings.links)
+                    self._surroundings.settler.settle(self._decision.reservation, usage)
                 case actions.Keep(why):
-                    log.debug("a reservation stays charged: %s", why)
+                    self._surroundings.settler.settle(self._decision.reservation, None, why)
+                case actions.Truncated(counted):
+                    self._surroundings.truncated(self._decision, counted)
 
     def _resume(self) -> None:
         self._delay = None
@@ -240,13 +250,3 @@ class Relay:
         # A kept connection that turns out dead has failed by now, and ended the exchange.
         if self._exchange.state == "asking":
             self._call = call
-
-    def _settled(
-        self,
-        found: bool,  # noqa: FBT001 - a callback
-        lost: bool,  # noqa: FBT001 - a callback
-        entries: list[list[Any]],
-    ) -> None:
-        if lost and not found:
-            log.warning("a reservation stays charged: its counters' owner is away")
-        self._count(entries)

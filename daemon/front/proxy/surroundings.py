@@ -1,17 +1,23 @@
 """What all exchanges of a front share."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from daemon.front.links import Link
 from daemon.front.proxy.route import ProxyConfig
+from daemon.front.settler import Settler
 from daemon.front.upstream_pool import Pools
+from protocol.decision import Decision
 
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """Settings, connections to upstreams, seconds an upstream may be silent, links to shards."""
+    """Settings, connections to upstreams, seconds an upstream may be silent, and the settler.
+
+    `truncated` hears of every stream that was cut, and at how many counted tokens.
+    """
 
     config: ProxyConfig
     pools: Pools
     silence: float
-    links: list[Link]
+    settler: Settler
+    truncated: Callable[[Decision, int], None]

@@ -178,3 +178,25 @@ def test_replies_that_fit_no_question_end_the_link(tmp_path: Path) -> None:
                 assert await asked.hears() == ("unavailable", 3)
 
     run(test)
+
+
+def test_what_a_broken_link_leaves_open_is_counted(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with linked(tmp_path) as (link, shard):
+            answered, orphan = Asked(), Asked()
+            link.undo(1, [[0, "y", 5, 7, None, b""]])
+            link.decide(1, [0, "a", 5], answered)
+            await shard.next()
+            await shard.next()
+            shard.say([77, [9]])
+            assert (await answered.hears())[0] == "reply"
+            link.undo(1, [[0, "z", 5, 7, None, b""]] * 2)
+            link.decide(1, [0, "a", 5], orphan)
+            link.settle(b"rid", [1, 2, 3], orphan)
+            for _ in range(3):
+                await shard.next()
+            shard.hang_up()
+            assert await orphan.hears() == ("unavailable", 3)
+            assert link.losses == {"undo": 2, "decision": 1}
+
+    run(test)

@@ -1,5 +1,6 @@
 """Plays of one exchange: an event, the actions that must follow, the next event."""
 
+import gzip
 import json
 
 import pytest
@@ -16,9 +17,11 @@ from daemon.front.proxy.actions import (
     Respond,
     Send,
     Settle,
+    Truncated,
     Wait,
 )
-from daemon.front.proxy.exchange import Asked, ProxyExchange
+from daemon.front.proxy.asked import Asked
+from daemon.front.proxy.exchange import ProxyExchange
 from daemon.front.upstream import Failure, ResponseHead
 from daemon.llm.cut import Cut
 from daemon.llm.meter import quarter_bytes
@@ -124,12 +127,12 @@ def test_an_old_client_gets_no_chunks() -> None:
 def test_a_cut_ends_the_answer_and_stops_the_upstream() -> None:
     exchange = relaying(asked(stream=True, cap=2), SSE)
     todo = exchange.upstream_data(event("abcdefgh") + event("ijkl") + event("never"))
-    assert todo[0] == Settle(Usage(PROMPT, 3, PROMPT + 3))
-    assert isinstance(todo[1], Send)
-    assert b"abcdefgh" in todo[1].data
-    assert b"ijkl" not in todo[1].data
-    assert b"[DONE]" in todo[1].data
-    assert todo[2:] == [*LAST, CloseUpstream()]
+    assert todo[:2] == [Truncated(3), Settle(Usage(PROMPT, 3, PROMPT + 3))]
+    assert isinstance(todo[2], Send)
+    assert b"abcdefgh" in todo[2].data
+    assert b"ijkl" not in todo[2].data
+    assert b"[DONE]" in todo[2].data
+    assert todo[3:] == [*LAST, CloseUpstream()]
     assert exchange.upstream_data(event("more")) == []
     assert exchange.client_gone() == []
 
@@ -172,7 +175,7 @@ def test_what_an_answer_says_of_its_usage(status: int, body: bytes, end: Action)
 def test_an_answer_that_breaks_off_breaks_off_for_the_client() -> None:
     whole = relaying(asked(), JSON, length=100)
     whole.upstream_data(b"{")
-    assert whole.upstream_failed("broken") == [Keep("response broke off"), Abort()]
+    assert whole.upstream_failed("broken") == [Keep("response_broken"), Abort()]
     stream = relaying(asked(stream=True), SSE)
     stream.upstream_data(event("abcd"))
     assert stream.upstream_failed("broken") == [Settle(Usage(PROMPT, 1, PROMPT + 1)), Abort()]
@@ -211,7 +214,7 @@ def test_a_client_that_leaves_a_stream_pays_for_what_was_made() -> None:
 def test_a_client_that_leaves_a_whole_answer_stays_charged() -> None:
     assert asking().client_gone() == [
         CloseUpstream(),
-        Keep("client gone before a whole response"),
+        Keep("client_gone"),
     ]
 
 
@@ -222,10 +225,68 @@ def test_without_a_reservation_nothing_is_settled() -> None:
     assert exchange.upstream_end() == [End()]
 
 
-def test_a_compressed_answer_passes_unread() -> None:
-    exchange = relaying(asked(stream=True), [*SSE, (b"Content-Encoding", b"gzip")])
+def test_what_cannot_be_decoded_passes_unread() -> None:
+    exchange = relaying(asked(stream=True), [*SSE, (b"Content-Encoding", b"br")])
     assert exchange.upstream_data(b"\x1f\x8b") == [chunk(b"\x1f\x8b")]
-    assert exchange.upstream_end() == [Keep("body_too_large"), *LAST]
+    assert exchange.upstream_end() == [Keep("compressed"), *LAST]
+
+
+def test_a_compressed_document_is_read_and_passes_as_it_is() -> None:
+    coded = gzip.compress(ANSWER)
+    exchange = asking()
+    fields = [*JSON, (b"Content-Encoding", b"gzip")]
+    [opened] = exchange.upstream_head(head(200, fields, len(coded)))
+    assert isinstance(opened, Open)
+    assert b"Content-Encoding: gzip\r\n" in opened.head
+    assert exchange.upstream_data(coded[:9]) == [Send(coded[:9])]
+    assert exchange.upstream_data(coded[9:]) == [Send(coded[9:])]
+    assert exchange.upstream_end() == [Settle(Usage(3, 4, 7)), End()]
+
+
+@pytest.mark.parametrize("coded", [b"no gzip at all", gzip.compress(bytes(1 << 21))])
+def test_a_document_that_cannot_be_expanded_passes_and_stays_charged(coded: bytes) -> None:
+    exchange = relaying(asked(), [*JSON, (b"Content-Encoding", b"gzip")], length=len(coded))
+    assert exchange.upstream_data(coded) == [Send(coded)]
+    assert exchange.upstream_end() == [Keep("compressed"), End()]
+
+
+def test_a_compressed_stream_is_metered_and_cut_without_its_coding() -> None:
+    coded = gzip.compress(event("abcdefgh") + event("ijkl") + event("never"))
+    exchange = asking(asked(stream=True, cap=2))
+    [opened] = exchange.upstream_head(head(200, [*SSE, (b"Content-Encoding", b"gzip")]))
+    assert isinstance(opened, Open)
+    assert b"Content-Encoding" not in opened.head
+    todo = [*exchange.upstream_data(coded[:20]), *exchange.upstream_data(coded[20:])]
+    sent = b"".join(each.data for each in todo if isinstance(each, Send))
+    assert b"abcdefgh" in sent
+    assert b"ijkl" not in sent
+    assert Settle(Usage(PROMPT, 3, PROMPT + 3)) in todo
+    assert todo[-1] == CloseUpstream()
+
+
+def test_a_stream_that_expands_without_end_is_broken_off() -> None:
+    exchange = relaying(asked(stream=True), [*SSE, (b"Content-Encoding", b"gzip")])
+    todo = exchange.upstream_data(gzip.compress(bytes(32 << 20)))
+    assert todo == [CloseUpstream(), Settle(Usage(PROMPT, 0, PROMPT)), Abort()]
+
+
+def test_a_client_that_leaves_during_its_upload_gets_all_back() -> None:
+    assert asking(asked(stream=True), sent=False).client_gone() == [CloseUpstream(), Settle(None)]
+
+
+def test_a_debug_session_sees_its_fields_on_every_answer() -> None:
+    debug = b"X-Fairvisor-Debug-Reason: x\r\n"
+    exchange = ProxyExchange("openai")
+    exchange.decided(ALLOW, asked(), debug)
+    forged = [*JSON, (b"x-fairvisor-debug-policy", b"forged")]
+    [opened] = exchange.upstream_head(head(200, forged, 1))
+    assert isinstance(opened, Open)
+    assert debug in opened.head
+    assert b"forged" not in opened.head
+    reject = Decision(action="reject", status=429, reason="tpm_exceeded", retry_after=3)
+    [answer] = ProxyExchange("openai").decided(reject, asked(), debug)
+    assert isinstance(answer, Respond)
+    assert debug in answer.head
 
 
 def test_bodiless_answers_keep_their_length() -> None:
