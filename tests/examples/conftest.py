@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import Any
 
@@ -26,9 +27,10 @@ _e2e = _load("examples_e2e", ROOT / "tests/e2e/conftest.py")
 
 
 @pytest.fixture(name="place")
-def _place(tmp_path: Path) -> Iterator[Place]:
-    with ExitStack() as stack:
-        yield Place(Path(os.path.realpath(tmp_path)), stack)
+def _place() -> Iterator[Place]:
+    # Not tmp_path: under parallel tests its name is too long for the shards' sockets.
+    with TemporaryDirectory(prefix="fv-examples-") as folder, ExitStack() as stack:
+        yield Place(Path(os.path.realpath(folder)), stack)
 
 
 @pytest.fixture(name="connect")

@@ -23,7 +23,7 @@ def test_a_valid_bundle(fairvisor: Callable[..., Result]) -> None:
     result = fairvisor("validate", QUICKSTART)
     assert (result.exit_code, result.stdout, result.stderr) == (
         0,
-        "Valid: 1 policies, 1 rules\n",
+        "Valid: 2 policies, 2 rules\n",
         "",
     )
 
