@@ -1,6 +1,7 @@
 """`fairvisor gateway`: the configuration that makes a gateway ask this daemon (§20)."""
 
 import os
+import re
 from collections.abc import Mapping
 from difflib import get_close_matches
 from fractions import Fraction
@@ -23,6 +24,7 @@ from protocol.bundle_text import load
 
 LONGEST_DELAY_MS = 30_000
 """No throttle waits longer (§5.4)."""
+_PLAIN = re.compile(r"[\w.:/\[\]+~-]+", re.ASCII)
 _ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what a listener may say
 
 
@@ -100,6 +102,7 @@ def gateway(  # noqa: PLR0913 - one argument an option
             param_hint="--on-failure",
         )
     daemon = _daemon(chosen, reached)
+    _check_plain(str(daemon), "FAIRVISOR_LISTEN" if reached is None else "--daemon")
     delay = 0 if chosen.waits else _delay(longest_delay)
     values = {
         **_address_values(daemon),
@@ -109,6 +112,7 @@ def gateway(  # noqa: PLR0913 - one argument an option
     }
     words = {on_failure, "unix" if isinstance(daemon, UnixAddress) else "tcp"}
     if write is not None:
+        _check_plain(str(Path(write).absolute()), "--write")
         _write(chosen, Path(write), values, words)
         return
     folder = files(f"adapters.{chosen.folder}")
@@ -131,10 +135,7 @@ def _chosen(name: str) -> Gateway:
 def _daemon(chosen: Gateway, reached: str | None) -> Address:
     """Return where the gateway finds the daemon."""
     if reached is not None:
-        try:
-            (address,) = settings.parse_listen(reached)
-        except ValueError as error:
-            raise click.BadParameter(str(error), param_hint="--daemon") from None
+        address = _one_address(reached, "--daemon")
         if isinstance(address, UnixAddress) and not chosen.unix:
             raise click.BadParameter(
                 f"{chosen.name} cannot ask over a Unix socket; name a host:port",
@@ -183,11 +184,32 @@ def longest_delay(bundle: Bundle) -> int:
     for policy in bundle.policies:
         if policy.loop_detection is not None and policy.loop_detection.action == "throttle":
             return LONGEST_DELAY_MS
-        for rule in policy.rules:
+        fallback = [policy.fallback_limit] if policy.fallback_limit else []
+        for rule in [*policy.rules, *fallback]:
             if isinstance(rule.algorithm, CostBudget):
                 delays = [each.delay_ms for each in rule.algorithm.stages]
                 longest = max(longest, *delays, Fraction(0))
     return min(ceil(longest), LONGEST_DELAY_MS)
+
+
+def _one_address(text: str, option: str) -> Address:
+    try:
+        found = settings.parse_listen(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint=option) from None
+    if len(found) > 1:
+        raise click.BadParameter("takes one address", param_hint=option)
+    if isinstance(found[0], TcpAddress) and not found[0].port:
+        raise click.BadParameter("port 0 is none that can be told", param_hint=option)
+    return found[0]
+
+
+def _check_plain(text: str, option: str) -> None:
+    """Refuse what a configuration file would take for the end of a word."""
+    if not _PLAIN.fullmatch(text):
+        raise click.BadParameter(
+            "has characters that configuration files read as their own", param_hint=option
+        )
 
 
 def _address_values(address: Address) -> dict[str, str]:
@@ -197,10 +219,7 @@ def _address_values(address: Address) -> dict[str, str]:
 
 
 def _listen_values(text: str) -> dict[str, str]:
-    try:
-        (address,) = settings.parse_listen(text)
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--listen") from None
+    address = _one_address(text, "--listen")
     if isinstance(address, UnixAddress):
         raise click.BadParameter("must be host:port", param_hint="--listen")
     return {
@@ -211,6 +230,7 @@ def _listen_values(text: str) -> dict[str, str]:
 
 
 def _upstream_values(text: str) -> dict[str, str]:
+    _check_plain(text, "--upstream")
     try:
         url = parse_upstream_url(text)
     except ValueError as error:
