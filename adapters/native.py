@@ -36,11 +36,13 @@ def read(  # noqa: PLR0913 - the parts of an HTTP request
     peer: str,
     *,
     trusted: bool,
+    prefix: int = _PREFIX_CHARS,
 ) -> Request:
     """Return the request that a gateway asks about.
 
     The original method, URI and host come from `X-Original-*`, else `X-Forwarded-*`, else from
     this request itself; an untrusted peer's are ignored (§4.2). `headers` have canonical names.
+    `prefix` is the length of the path that was asked; the rest is the original path (§7.1).
     """
     uri = host = None
     if trusted:
@@ -50,7 +52,7 @@ def read(  # noqa: PLR0913 - the parts of an HTTP request
             method = _METHODS.get(original) or original.decode("latin-1")
         host = headers.get(b"x-original-host") or headers.get(b"x-forwarded-host")
     if uri is None:
-        uri = target[_PREFIX_CHARS:]
+        uri = target[prefix:]
         if not uri.startswith(b"/"):
             uri = target
     elif not uri.startswith(b"/"):

@@ -9,6 +9,10 @@ COMMANDS = {
     "test": ("Replay requests against a bundle in simulated time.", "daemon.cli.test"),
     "status": ("Ask a running daemon how it is.", "daemon.cli.status"),
     "logs": ("Filter decision records.", "daemon.cli.logs"),
+    "gateway": (
+        "Print the configuration of a gateway that asks this daemon.",
+        "daemon.cli.gateway",
+    ),
     "completion": ("Print the completion script of a shell.", "daemon.cli.completion"),
     "version": ("Print the version.", "daemon.cli.version"),
     "help": ("Explain fairvisor or one of its commands.", "daemon.cli.help"),

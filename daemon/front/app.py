@@ -6,7 +6,8 @@ from contextlib import suppress
 from functools import partial
 from time import perf_counter, time, time_ns
 
-from adapters import native
+from adapters import dialects, native
+from adapters.dialects import Dialect
 from daemon.engine.engine import NO_BUNDLE, UNAVAILABLE, Engine, Finished
 from daemon.engine.evaluation import Evaluation
 from daemon.engine.jitter import bucket_label
@@ -77,8 +78,13 @@ class App:
     def handle(self, connection: HttpConnection, inbound: Inbound) -> None:
         """Answer one request."""
         target = inbound.target
+        # Nearly everything is native: one comparison instead of a look through the table.
         if target.startswith(native.PREFIX) and target[12:13] in _AFTER_PREFIX:
-            self._decide(connection, inbound)
+            self.decide(Exchange(self, connection, inbound))
+            return
+        dialect = dialects.find(target)
+        if dialect is not None:
+            self.decide(Exchange(self, connection, inbound, dialect))
             return
         path = native.origin_form(target) if not target.startswith(b"/") else target
         path = path.partition(b"?")[0]
@@ -93,9 +99,6 @@ class App:
             answer(connection, 405, {"error": "method_not_allowed"}, "Allow: GET, HEAD\r\n")
         else:
             endpoint(connection, inbound)
-
-    def _decide(self, connection: HttpConnection, inbound: Inbound) -> None:
-        self.decide(Exchange(self, connection, inbound))
 
     def decide(self, exchange: "Exchange") -> None:
         """Have a request decided; the exchange gets the answer."""
@@ -175,18 +178,6 @@ class App:
         return self._loop.call_later(delay, call)
 
 
-def read(inbound: Inbound) -> Request:
-    """Return the request that a gateway asks about."""
-    return native.read(
-        inbound.method,
-        inbound.target,
-        inbound.headers,
-        inbound.body,
-        inbound.peer,
-        trusted=inbound.trusted,
-    )
-
-
 _SETTLE = b"/v1/settle"
 _NOTHING_REACHED = -1
 _AFTER_PREFIX = {b"", b"/", b"?"}
@@ -198,17 +189,19 @@ class Exchange:
     With `deliver` somebody else writes it, to `request` as the proxy reads it.
     """
 
-    __slots__ = ("_app", "_connection", "_deliver", "_engine", "_evaluation", "_finished",
-                 "_request", "_started", "_waiting", "inbound")  # fmt: skip
+    __slots__ = ("_app", "_connection", "_deliver", "_dialect", "_engine", "_evaluation",
+                 "_finished", "_request", "_started", "_waiting", "inbound")  # fmt: skip
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - whose, from whom, in which words, and for whom
         self,
         app: App,
         connection: HttpConnection,
         inbound: Inbound,
+        dialect: Dialect = dialects.NATIVE,
         request: Request | None = None,
         deliver: Deliver | None = None,
     ) -> None:
+        self._dialect = dialect
         self._request = request
         self._deliver = deliver
         self._app = app
@@ -220,7 +213,17 @@ class Exchange:
 
     def request(self) -> Request:
         """Return the request to decide."""
-        return read(self.inbound) if self._request is None else self._request
+        if self._request is not None:
+            return self._request
+        asked = self.inbound
+        return self._dialect.read(
+            asked.method,
+            asked.target,
+            asked.headers,
+            asked.body,
+            asked.peer,
+            trusted=asked.trusted,
+        )
 
     def ask(self, engine: Engine, evaluation: Evaluation) -> None:
         """Send the operations to their shards; the last reply finishes the exchange."""
@@ -312,7 +315,7 @@ class Exchange:
         app = self._app
         delay = decision.delay_ms
         told = delay > 0 and self._prefers_header()
-        head, body = native.write(decision, delay_header=told)
+        head, body = self._dialect.write(decision, delay_header=told)
         if app.debug is not None:
             head += self._debug_fields(app.debug, decision, seconds)
         connection = self._connection

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from adapters.catalogue import GATEWAYS
 from daemon.cli.main import main
 from daemon.engine.engine import Engine
 from daemon.engine.evaluation import Evaluation
@@ -38,9 +39,13 @@ def test_there_are_no_commands_that_need_what_is_missing() -> None:
     assert not {"breaker", "connect"} & set(main.commands)
 
 
-def test_there_is_the_native_adapter_only() -> None:
-    adapters = {path.stem for path in (ROOT / "adapters").iterdir()} - {"__init__", "__pycache__"}
-    assert adapters - {"py"} == {"native"}
+def test_there_is_no_adapter_for_the_gateways_that_are_named_as_missing() -> None:
+    (line,) = (each for each in TEXT.splitlines() if each.startswith("| Adapters for other"))
+    missing = re.findall(r"[A-Z]\w+", line.partition("There is none for ")[2].partition(":")[0])
+    assert missing
+    folders = {path.name for path in (ROOT / "adapters").iterdir() if path.is_dir()}
+    assert not {name.lower() for name in missing} & folders
+    assert {gateway.folder for gateway in GATEWAYS} <= folders
 
 
 def test_sockets_are_not_taken_from_systemd() -> None:

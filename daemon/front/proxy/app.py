@@ -1,6 +1,6 @@
 """What a front serves in the proxy modes: the daemon's own paths, the decision API, upstreams."""
 
-from adapters import native
+from adapters import dialects
 from daemon.front.answers import answer
 from daemon.front.app import App, Exchange
 from daemon.front.http1 import HttpConnection
@@ -13,7 +13,7 @@ from protocol.decision import Decision
 from protocol.request import Request
 
 _BAD_CREDENTIAL = Decision(action="reject", status=401, reason="invalid_token")
-_DECISION_API = (native.PREFIX, b"/v1/settle")
+_SETTLE = b"/v1/settle"
 
 
 class ProxyApp:
@@ -55,11 +55,13 @@ class ProxyApp:
             body=inbound.body,
             provider=route.provider,
         )
-        self._app.decide(Exchange(self._app, connection, inbound, request, relay.decided))
+        self._app.decide(
+            Exchange(self._app, connection, inbound, request=request, deliver=relay.decided)
+        )
 
 
 def _is_decision_api(path: bytes) -> bool:
-    return any(path == each or path.startswith(each + b"/") for each in _DECISION_API)
+    return dialects.find(path) is not None or path == _SETTLE or path.startswith(_SETTLE + b"/")
 
 
 def _text(raw: bytes) -> str:

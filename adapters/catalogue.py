@@ -1,0 +1,46 @@
+"""The gateways that `fairvisor gateway` knows: which files each loads, what each can do.
+
+A gateway is one line here, its files beside its dialect in `adapters/<folder>/`, a page in
+docs/gateways/, and a line in tests/gateways/gateways.py, which makes it keep the contract.
+"""
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+OnFailure = Literal["closed", "open", "reads-open"]
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """One way to put Fairvisor into a gateway.
+
+    `template` and `companions`, the files that the configuration loads, are in
+    `adapters/<folder>/`. `on_failure` lists what can happen while Fairvisor does not answer. Unless
+    the gateway `waits`, the daemon holds a throttled request back, and the gateway has to allow it
+    the time. `unix`: it can ask over a Unix socket.
+    """
+
+    name: str
+    about: str
+    folder: str
+    template: str
+    companions: tuple[str, ...] = ()
+    on_failure: tuple[OnFailure, ...] = ("closed", "open")
+    waits: bool = False
+    unix: bool = True
+
+
+GATEWAYS: Final[tuple[Gateway, ...]] = (
+    Gateway(
+        name="nginx",
+        about="nginx with auth_request: no module to install",
+        folder="nginx",
+        template="nginx.conf",
+        on_failure=("closed", "open", "reads-open"),
+    ),
+)
+
+
+def find(name: str) -> Gateway | None:
+    """Return the gateway of that name, None if there is none."""
+    return next((gateway for gateway in GATEWAYS if gateway.name == name), None)

@@ -1,0 +1,281 @@
+"""`fairvisor gateway`: the configuration that makes a gateway ask this daemon (§20)."""
+
+import os
+import re
+from collections.abc import Mapping
+from difflib import get_close_matches
+from fractions import Fraction
+from importlib.resources import as_file, files
+from math import ceil
+from pathlib import Path
+
+import click
+
+from adapters.catalogue import GATEWAYS, Gateway, find
+from adapters.template import fill
+from daemon import settings
+from daemon.cli import files as user_files
+from daemon.cli.command import Command
+from daemon.cli.exits import Failure
+from daemon.settings import Address, SettingsError, TcpAddress, UnixAddress
+from daemon.upstream_url import UpstreamUrl, parse_upstream_url
+from protocol.bundle import Bundle, CostBudget
+from protocol.bundle_text import load
+
+LONGEST_DELAY_MS = 30_000
+"""No throttle waits longer (§5.4)."""
+_PLAIN = re.compile(r"[\w.:/\[\]+~-]+", re.ASCII)
+_ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what a listener may say
+
+
+def _names() -> str:
+    wide = max(len(each.name) for each in GATEWAYS)
+    return "\n".join(f"{each.name:<{wide}}  {each.about}" for each in GATEWAYS)
+
+
+@click.command(
+    cls=Command,
+    short_help="Print the configuration of a gateway that asks this daemon.",
+    epilog="Example: fairvisor gateway nginx --upstream=http://127.0.0.1:9000",
+)
+@click.argument("name", required=False)
+@click.option(
+    "--upstream",
+    default="http://127.0.0.1:9000",
+    show_default=True,
+    help="Where the gateway forwards to: http://host:port.",
+)
+@click.option(
+    "--listen",
+    default="127.0.0.1:8000",
+    show_default=True,
+    help="Where the gateway listens: host:port.",
+)
+@click.option(
+    "--daemon",
+    "reached",
+    help="How the gateway reaches the daemon: host:port or unix:/path.  [default: the Unix socket "
+    "of FAIRVISOR_LISTEN, else its first address]",
+)
+@click.option(
+    "--on-failure",
+    default="closed",
+    show_default=True,
+    help="While the daemon does not answer: refuse (closed), pass (open), or pass reads only "
+    "(reads-open).",
+)
+@click.option(
+    "--timeout",
+    type=click.IntRange(1, 60_000),
+    default=500,
+    show_default=True,
+    help="Milliseconds to wait for the daemon.",
+)
+@click.option(
+    "--longest-delay",
+    type=click.IntRange(0, LONGEST_DELAY_MS),
+    help="Milliseconds that a throttle may hold a request back.  [default: the longest of the "
+    "bundle in FAIRVISOR_CONFIG_FILE]",
+)
+@click.option("--write", type=click.Path(), help="Write all files into this folder instead.")
+def gateway(  # noqa: PLR0913 - one argument an option
+    name: str | None,
+    upstream: str,
+    listen: str,
+    reached: str | None,
+    on_failure: str,
+    timeout: int,
+    longest_delay: int | None,
+    write: str | None,
+) -> None:
+    """Print the configuration that makes the gateway NAME ask this daemon; without NAME, list them.
+
+    Addresses come from the settings in the environment, delays from the bundle they name.
+    """
+    if name is None:
+        click.echo(_names())
+        return
+    chosen = _chosen(name)
+    if on_failure not in chosen.on_failure:
+        raise click.BadParameter(
+            f"{name} can only be {' or '.join(chosen.on_failure)}, not '{on_failure}'",
+            param_hint="--on-failure",
+        )
+    daemon = _daemon(chosen, reached)
+    _check_plain(str(daemon), "FAIRVISOR_LISTEN" if reached is None else "--daemon")
+    delay = 0 if chosen.waits else _delay(longest_delay)
+    values = {
+        **_address_values(daemon),
+        **_listen_values(listen),
+        **_upstream_values(upstream),
+        **_timeout_values(timeout, timeout + delay),
+    }
+    words = {on_failure, "unix" if isinstance(daemon, UnixAddress) else "tcp"}
+    if write is not None:
+        _check_plain(str(Path(write).absolute()), "--write")
+        _write(chosen, Path(write), values, words)
+        return
+    folder = files(f"adapters.{chosen.folder}")
+    with as_file(folder) as path:
+        values["folder"] = str(path)
+    click.echo(fill(_text(chosen, chosen.template), values, words), nl=False)
+
+
+def _chosen(name: str) -> Gateway:
+    found = find(name)
+    if found is None:
+        near = get_close_matches(name, [each.name for each in GATEWAYS], n=1)
+        hint = f"did you mean '{near[0]}'? " if near else ""
+        raise click.BadParameter(
+            f"no gateway '{name}'; {hint}`fairvisor gateway` lists them", param_hint="NAME"
+        )
+    return found
+
+
+def _daemon(chosen: Gateway, reached: str | None) -> Address:
+    """Return where the gateway finds the daemon."""
+    if reached is not None:
+        address = _one_address(reached, "--daemon")
+        if isinstance(address, UnixAddress) and not chosen.unix:
+            raise click.BadParameter(
+                f"{chosen.name} cannot ask over a Unix socket; name a host:port",
+                param_hint="--daemon",
+            )
+        return address
+    try:
+        addresses = settings.load(os.environ).listen
+    except SettingsError as error:
+        raise Failure(str(error)) from None
+    sockets = [each for each in addresses if isinstance(each, UnixAddress)]
+    if sockets and chosen.unix:
+        return sockets[0]
+    for address in addresses:
+        if isinstance(address, TcpAddress) and address.port:
+            return TcpAddress(_ANYWHERE.get(address.host, address.host), address.port)
+    raise Failure(
+        "FAIRVISOR_LISTEN names no address that a gateway could be told; "
+        "set it, or use --daemon=host:port"
+    )
+
+
+def _delay(asked: int | None) -> int:
+    """Return the longest delay in milliseconds that a decision may come with."""
+    if asked is not None:
+        return asked
+    try:
+        loaded = settings.load(os.environ)
+    except SettingsError as error:
+        raise Failure(str(error)) from None
+    if loaded.config_file is None:
+        return 0
+    text = user_files.read(loaded.config_file, user_files.MAX_BUNDLE_BYTES)
+    bundle = load(text, now=0.0, signing_key=loaded.signing_key).bundle
+    if bundle is None:
+        raise Failure(
+            f"{loaded.config_file}: not a valid bundle (`fairvisor validate` says why); "
+            "name the longest delay of your throttles with --longest-delay"
+        )
+    return longest_delay(bundle)
+
+
+def longest_delay(bundle: Bundle) -> int:
+    """Return the milliseconds of the longest throttle that a bundle's policies know (§5.4)."""
+    longest = Fraction(0)
+    for policy in bundle.policies:
+        if policy.loop_detection is not None and policy.loop_detection.action == "throttle":
+            return LONGEST_DELAY_MS
+        fallback = [policy.fallback_limit] if policy.fallback_limit else []
+        for rule in [*policy.rules, *fallback]:
+            if isinstance(rule.algorithm, CostBudget):
+                delays = [each.delay_ms for each in rule.algorithm.stages]
+                longest = max(longest, *delays, Fraction(0))
+    return min(ceil(longest), LONGEST_DELAY_MS)
+
+
+def _one_address(text: str, option: str) -> Address:
+    try:
+        found = settings.parse_listen(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint=option) from None
+    if len(found) > 1:
+        raise click.BadParameter("takes one address", param_hint=option)
+    if isinstance(found[0], TcpAddress) and not found[0].port:
+        raise click.BadParameter("port 0 is none that can be told", param_hint=option)
+    return found[0]
+
+
+def _check_plain(text: str, option: str) -> None:
+    """Refuse what a configuration file would take for the end of a word."""
+    if not _PLAIN.fullmatch(text):
+        raise click.BadParameter(
+            "has characters that configuration files read as their own", param_hint=option
+        )
+
+
+def _address_values(address: Address) -> dict[str, str]:
+    if isinstance(address, UnixAddress):
+        return {"socket": address.path}
+    return {"address": str(address), "host": address.host, "port": str(address.port)}
+
+
+def _listen_values(text: str) -> dict[str, str]:
+    address = _one_address(text, "--listen")
+    if isinstance(address, UnixAddress):
+        raise click.BadParameter("must be host:port", param_hint="--listen")
+    return {
+        "listen": str(address),
+        "listen_host": address.host,
+        "listen_port": str(address.port),
+    }
+
+
+def _upstream_values(text: str) -> dict[str, str]:
+    _check_plain(text, "--upstream")
+    try:
+        url = parse_upstream_url(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--upstream") from None
+    if url.tls or url.socket or url.base_path:
+        raise click.BadParameter(
+            "must be http://host:port; TLS and paths towards your service are yours to configure",
+            param_hint="--upstream",
+        )
+    return {
+        "upstream": f"http://{_authority(url)}",
+        "upstream_address": _authority(url),
+        "upstream_host": url.host,
+        "upstream_port": str(url.port),
+    }
+
+
+def _authority(url: UpstreamUrl) -> str:
+    return f"[{url.host}]:{url.port}" if ":" in url.host else f"{url.host}:{url.port}"
+
+
+def _timeout_values(timeout: int, answer: int) -> dict[str, str]:
+    return {
+        "timeout_ms": str(timeout),
+        "timeout_seconds": f"{timeout / 1000:g}",
+        "answer_timeout_ms": str(answer),
+        "answer_timeout_seconds": f"{answer / 1000:g}",
+    }
+
+
+def _text(chosen: Gateway, file: str) -> str:
+    return files(f"adapters.{chosen.folder}").joinpath(file).read_text("utf-8")
+
+
+def _write(chosen: Gateway, folder: Path, values: Mapping[str, str], words: set[str]) -> None:
+    """Write the configuration and its companions, and say what was written."""
+    filled = fill(
+        _text(chosen, chosen.template), {**values, "folder": str(folder.absolute())}, words
+    )
+    texts = {chosen.template: filled, **{each: _text(chosen, each) for each in chosen.companions}}
+    for name, text in texts.items():
+        path = folder / name
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise Failure(f"{path}: cannot be written: {os.strerror(error.errno or 0)}") from None
+        click.echo(f"Wrote {path}")

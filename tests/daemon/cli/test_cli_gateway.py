@@ -1,0 +1,169 @@
+"""`fairvisor gateway`: addresses, delays and mistakes."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+
+from adapters.catalogue import GATEWAYS
+from daemon.cli.gateway import longest_delay
+from protocol.bundle_text import load
+
+Run = Callable[..., Result]
+ROOT = Path(__file__).parents[3]
+
+
+def stages(*delays: float) -> dict[str, object]:
+    staged = [
+        {"threshold_percent": 10 + number, "action": "throttle", "delay_ms": delay}
+        for number, delay in enumerate(delays)
+    ]
+    config = {
+        "budget": 10,
+        "period": "1d",
+        "staged_actions": [*staged, {"threshold_percent": 100, "action": "reject"}],
+    }
+    return {
+        "name": f"r{len(delays)}",
+        "limit_keys": ["ip:address"],
+        "algorithm": "cost_based",
+        "algorithm_config": config,
+    }
+
+
+def bundle(*rules: dict[str, object], **spec: object) -> str:
+    whole = {"selector": {"pathPrefix": "/"}, "rules": list(rules), **spec}
+    return json.dumps({"bundle_version": 1, "policies": [{"id": "p", "spec": whole}]})
+
+
+def test_without_a_name_it_lists_all(fairvisor: Run) -> None:
+    result = fairvisor("gateway")
+    assert result.exit_code == 0
+    assert [line.split()[0] for line in result.stdout.splitlines()] == [g.name for g in GATEWAYS]
+
+
+@pytest.mark.parametrize(
+    ("listen", "server"),
+    [
+        ("", "127.0.0.1:8080"),
+        ("0.0.0.0:9090", "127.0.0.1:9090"),
+        ("[::]:9090", "[::1]:9090"),
+        ("10.0.0.5:9090,10.0.0.6:9090", "10.0.0.5:9090"),
+        ("127.0.0.1:9090,unix:/run/fv.sock", "unix:/run/fv.sock"),
+    ],
+)
+def test_the_daemon_is_where_its_settings_say(fairvisor: Run, listen: str, server: str) -> None:
+    result = fairvisor("gateway", "nginx", FAIRVISOR_LISTEN=listen)
+    assert f"server {server} max_fails=0;" in result.stdout
+
+
+def test_options_go_where_they_belong(fairvisor: Run) -> None:
+    text = fairvisor(
+        "gateway",
+        "nginx",
+        "--daemon=unix:/run/other.sock",
+        "--listen=[::]:80",
+        "--upstream=http://backend.test:81/",
+        "--timeout=250",
+        "--longest-delay=1000",
+    ).stdout
+    for line in (
+        "server unix:/run/other.sock max_fails=0;",
+        "listen [::]:80;",
+        "proxy_pass http://backend.test:81;",
+        "proxy_connect_timeout 250ms;",
+        "proxy_read_timeout    1250ms;",
+    ):
+        assert line in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["ngnix"], "no gateway 'ngnix'; did you mean 'nginx'? `fairvisor gateway` lists them"),
+        (["nothing-like-it"], "no gateway 'nothing-like-it'; `fairvisor gateway` lists them"),
+        (["nginx", "--on-failure=maybe"], "nginx can only be closed or open or reads-open"),
+        (["nginx", "--listen=8000"], "'8000' is not host:port"),
+        (["nginx", "--listen=unix:/a"], "must be host:port"),
+        (["nginx", "--daemon=nowhere"], "'nowhere' is not host:port"),
+        (["nginx", "--daemon=127.0.0.1:1,127.0.0.1:2"], "one address"),
+        (["nginx", "--daemon=127.0.0.1:0"], "port 0"),
+        (["nginx", "--listen=127.0.0.1:0"], "port 0"),
+        (["nginx", "--upstream=https://a"], "must be http://host:port"),
+        (["nginx", "--upstream=http://a/b"], "must be http://host:port"),
+        (["nginx", "--upstream=a"], "must be http://host"),
+        (["nginx", "--upstream=http://a;b"], "characters"),
+        (["nginx", "--daemon=unix:/a;b"], "characters"),
+        (["nginx", "--timeout=0"], "0 is not in the range"),
+        (["nginx", "--longest-delay=30001"], "30001 is not in the range"),
+    ],
+)
+def test_a_mistake_is_named(fairvisor: Run, arguments: list[str], message: str) -> None:
+    result = fairvisor("gateway", *arguments)
+    assert result.exit_code == 3
+    assert message in result.stderr
+    assert result.stdout == ""
+
+
+def test_an_address_that_cannot_be_told_is_a_failure(fairvisor: Run) -> None:
+    result = fairvisor("gateway", "nginx", FAIRVISOR_LISTEN="127.0.0.1:0")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "FAIRVISOR_LISTEN" in result.stderr
+    wrong = fairvisor("gateway", "nginx", FAIRVISOR_LISTEN="nowhere")
+    assert wrong.exit_code == 1
+    assert "FAIRVISOR_LISTEN: 'nowhere'" in wrong.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "delay"),
+    [
+        (bundle(), 0),
+        (bundle(stages(250, 1000.5), stages(300)), 1001),
+        (bundle(stages(90_000)), 30_000),
+        (
+            bundle(
+                loop_detection={
+                    "enabled": True,
+                    "window_seconds": 10,
+                    "threshold_identical_requests": 3,
+                    "action": "throttle",
+                }
+            ),
+            30_000,
+        ),
+    ],
+)
+def test_the_bundle_says_how_long_a_request_may_be_held_back(
+    fairvisor: Run, tmp_path: Path, text: str, delay: int
+) -> None:
+    loaded = load(text.encode(), now=0.0).bundle
+    assert loaded is not None
+    assert longest_delay(loaded) == delay
+    (tmp_path / "policy.json").write_text(text)
+    printed = fairvisor("gateway", "nginx", FAIRVISOR_CONFIG_FILE="policy.json").stdout
+    assert f"proxy_read_timeout    {500 + delay}ms;" in printed
+
+
+def test_a_bundle_that_cannot_be_read_is_a_failure(fairvisor: Run, tmp_path: Path) -> None:
+    missing = fairvisor("gateway", "nginx", FAIRVISOR_CONFIG_FILE="nothing.json")
+    assert missing.exit_code == 1
+    assert "nothing.json: cannot be read" in missing.stderr
+    (tmp_path / "policy.json").write_text("{}")
+    invalid = fairvisor("gateway", "nginx", FAIRVISOR_CONFIG_FILE="policy.json")
+    assert invalid.exit_code == 1
+    assert "policy.json: not a valid bundle" in invalid.stderr
+    asked = "--longest-delay=0"
+    assert fairvisor("gateway", "nginx", asked, FAIRVISOR_CONFIG_FILE="policy.json").exit_code == 0
+
+
+def test_it_writes_all_files(fairvisor: Run, tmp_path: Path) -> None:
+    printed = fairvisor("gateway", "nginx").stdout
+    result = fairvisor("gateway", "nginx", "--write=etc/nginx")
+    assert result.stdout == "Wrote etc/nginx/nginx.conf\n"
+    assert (tmp_path / "etc/nginx/nginx.conf").read_text() == printed
+    (tmp_path / "file").write_text("")
+    failed = fairvisor("gateway", "nginx", "--write=file")
+    assert failed.exit_code == 1
+    assert "file/nginx.conf: cannot be written" in failed.stderr

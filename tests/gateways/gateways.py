@@ -1,0 +1,85 @@
+"""The gateways that keep the contract, and how each is started.
+
+To add one: its files and its line in `adapters/catalogue.py`, a function here that returns the
+command which runs it on a written configuration, and a line in `SUBJECTS`.
+"""
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from adapters import catalogue
+from adapters.catalogue import Gateway
+
+NGINX = """\
+daemon off;
+worker_processes 2;
+pid {folder}/nginx.pid;
+error_log {folder}/error.log notice;
+{main}
+events {{ worker_connections 512; }}
+http {{
+    access_log off;
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    include {config};
+}}
+"""
+
+Command = Callable[[Path], list[str]]
+"""From the path of the written configuration to the command that runs the gateway in the
+foreground; may write more files beside it."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A gateway and what the contract tests have to know of it."""
+
+    gateway: Gateway
+    command: Command
+
+    @property
+    def name(self) -> str:
+        return self.gateway.name
+
+    @property
+    def ways(self) -> tuple[str, ...]:
+        """How the daemon can be reached, the faster way first."""
+        return ("unix", "tcp") if self.gateway.unix else ("tcp",)
+
+
+def executable(name: str, how: str) -> str:
+    """Return where a component is. A missing one is a failure, never a reason to skip."""
+    found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+    if found is None:
+        pytest.fail(f"{name} is not installed ({how}); .ci/run installs it")
+    return found
+
+
+def nginx(config: Path, *modules: str) -> list[str]:
+    """Run nginx on a configuration that belongs into its http block."""
+    binary = executable("nginx", "Debian: apt-get install nginx")
+    lines = [f"load_module /usr/lib/nginx/modules/{module};" for module in modules]
+    if os.geteuid() == 0:
+        lines.append("user root;")  # the daemon's socket is in a folder of ours alone
+    main = config.with_name("main.conf")
+    main.write_text(
+        NGINX.format(folder=config.parent, config=config, main="\n".join(lines)), encoding="utf-8"
+    )
+    return [binary, "-p", str(config.parent), "-c", str(main)]
+
+
+def _gateway(name: str) -> Gateway:
+    found = catalogue.find(name)
+    assert found is not None, name
+    return found
+
+
+SUBJECTS = (Subject(_gateway("nginx"), nginx),)

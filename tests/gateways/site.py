@@ -1,0 +1,249 @@
+"""A daemon, a service and a gateway between client and service, all real, on loopback."""
+
+import http.client
+import json
+import os
+import random
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from tests.e2e.conftest import Answer, Daemon, wait_for
+from tests.gateways import echo
+from tests.gateways.echo import Echo
+from tests.gateways.gateways import Subject
+
+ROOT = Path(__file__).parents[2]
+START_SECONDS = 60.0
+STOP_SECONDS = 30.0
+ANSWER_SECONDS = 60.0
+STARTS = 5
+"""Attempts to start a gateway; each takes another port."""
+UNHURRIED_MS = 20_000
+"""The gateway's timeout in tests that are not about it: a loaded machine may be slow."""
+CLIENT = "127.0.0.2"
+"""The address that clients come from: the daemon trusts 127.0.0.1 only, which gateways have."""
+
+Serve = Callable[..., Daemon]
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on, and that no outgoing connection will be given."""
+    for _ in range(200):
+        port = random.SystemRandom().randrange(15_000, 32_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no free port")
+
+
+class Client:
+    """A client of the gateway: one kept connection from one address."""
+
+    def __init__(self, port: int, source: str = CLIENT) -> None:
+        self._connection = http.client.HTTPConnection(
+            "127.0.0.1", port, timeout=ANSWER_SECONDS, source_address=(source, 0)
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+
+    def ask(
+        self,
+        target: str,
+        headers: Mapping[str, str] | None = None,
+        method: str = "GET",
+        body: bytes | Iterator[bytes] | None = None,
+    ) -> Answer:
+        """Send one request and return its answer; an iterator of bytes is sent in chunks."""
+        given = {"Host": "edge.test", **(headers or {})}
+        self._connection.request(
+            method, target, body, given, encode_chunked=isinstance(body, Iterator)
+        )
+        response = self._connection.getresponse()
+        body_back = response.read()
+        fields = {name.lower(): value for name, value in response.getheaders()}
+        return Answer(response.status, fields, body_back)
+
+
+@dataclass
+class Site:
+    """What a test talks to."""
+
+    subject: Subject
+    way: str
+    daemon: Daemon
+    service: Echo
+    port: int
+    process: "subprocess.Popen[bytes]"
+    folder: Path
+
+    def client(self, source: str = CLIENT) -> Client:
+        return Client(self.port, source)
+
+    def ask(
+        self,
+        target: str,
+        headers: Mapping[str, str] | None = None,
+        method: str = "GET",
+        body: bytes | Iterator[bytes] | None = None,
+        source: str = CLIENT,
+    ) -> Answer:
+        """Send one request on a connection of its own."""
+        with self.client(source) as client:
+            return client.ask(target, headers, method, body)
+
+    def said(self) -> str:
+        """Return what the gateway wrote."""
+        texts = [path.read_text(errors="replace") for path in self.folder.glob("*.log")]
+        return "\n".join(texts)
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where the daemon of a test listens, also after a restart."""
+
+    port: int
+    path: str
+
+    @classmethod
+    def fresh(cls, folder: Path) -> "Address":
+        return cls(free_port(), str(folder / "fairvisor.sock"))
+
+    @property
+    def listen(self) -> str:
+        return f"127.0.0.1:{self.port},unix:{self.path}"
+
+    def daemon_option(self, way: str) -> str:
+        return f"--daemon=unix:{self.path}" if way == "unix" else f"--daemon=127.0.0.1:{self.port}"
+
+
+def start_daemon(serve: Serve, bundle: object, address: Address, **settings: object) -> Daemon:
+    """Start a daemon that is told that only 127.0.0.1, the gateway, speaks for others."""
+    chosen = {"trusted_proxies": "127.0.0.1/32", **settings}
+    return serve(bundle, listen=address.listen, **chosen)
+
+
+@contextmanager
+def site(  # noqa: PLR0913 - what a site is made of
+    subject: Subject,
+    way: str,
+    serve: Serve,
+    bundle: object,
+    *,
+    on_failure: str = "closed",
+    timeout_ms: int = UNHURRIED_MS,
+    address: Address | None = None,
+    **settings: object,
+) -> Iterator[Site]:
+    """Run all three; the gateway with what `fairvisor gateway` writes for this daemon."""
+    with ExitStack() as stack:
+        folder = stack.enter_context(short_folder())
+        where = address or Address.fresh(folder)
+        daemon = start_daemon(serve, bundle, where, **settings)
+        service = stack.enter_context(echo.running())
+        options = [
+            f"--upstream={service.url}",
+            f"--on-failure={on_failure}",
+            f"--timeout={timeout_ms}",
+            where.daemon_option(way),
+        ]
+        port, process = stack.enter_context(_gateway(subject, options, daemon, folder))
+        yield Site(subject, way, daemon, service, port, process, folder)
+
+
+@contextmanager
+def short_folder() -> Iterator[Path]:
+    """Make a folder whose path leaves room for a socket's name; pytest's own do not."""
+    path = Path(os.path.realpath(tempfile.mkdtemp(prefix="fv-gw-")))
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path)
+
+
+def write_configuration(name: str, options: list[str], daemon: Daemon, folder: Path) -> None:
+    """Have `fairvisor gateway` write a configuration, with the daemon's own bundle at hand."""
+    environ = {k: v for k, v in os.environ.items() if not k.startswith("FAIRVISOR_")}
+    environ |= {
+        "PYTHONPATH": str(ROOT),
+        "FAIRVISOR_CONFIG_FILE": str(daemon.folder / "policy.json"),
+    }
+    command = [sys.executable, "-m", "daemon.cli.main", "gateway", name, *options]
+    ran = subprocess.run(
+        [*command, f"--write={folder}"],
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=START_SECONDS,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+
+
+@contextmanager
+def _gateway(
+    subject: Subject, options: list[str], daemon: Daemon, folder: Path
+) -> Iterator[tuple[int, "subprocess.Popen[bytes]"]]:
+    for attempt in range(STARTS):
+        port = free_port()
+        # Another folder each time: what the first attempt wrote must not be taken for the second's.
+        files = folder / f"gateway-{attempt}"
+        listen = f"--listen=127.0.0.1:{port}"
+        write_configuration(subject.name, [*options, listen], daemon, files)
+        command = subject.command(files / subject.gateway.template)
+        with (folder / "gateway.log").open("wb") as log:
+            process = subprocess.Popen(
+                command, cwd=files, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+        try:
+            if _accepts(port, process):
+                yield port, process
+                return
+        finally:
+            _stop(process)
+    raise AssertionError(f"{subject.name}: {(folder / 'gateway.log').read_text(errors='replace')}")
+
+
+def _accepts(port: int, process: "subprocess.Popen[bytes]") -> bool:
+    """Wait until the gateway accepts connections; False if it ended instead."""
+    deadline = time.monotonic() + START_SECONDS
+    while process.poll() is None:
+        assert time.monotonic() < deadline, "the gateway does not accept connections"
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1.0):
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def _stop(process: "subprocess.Popen[bytes]") -> None:
+    process.terminate()
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        raise
+
+
+def replace_bundle(site: Site, bundle: Mapping[str, Any], version: int) -> None:
+    """Put a new bundle in place and wait until the daemon has switched to it."""
+    new = site.daemon.folder / "new"
+    new.write_text(json.dumps({**bundle, "bundle_version": version}))
+    new.replace(site.daemon.folder / "policy.json")
+    wait_for(
+        lambda: f"bundle_applied: version {version} " in site.daemon.said(),
+        START_SECONDS,
+        f"version {version} in force",
+    )
