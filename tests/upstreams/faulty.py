@@ -1,7 +1,7 @@
 """A provider that fails on demand, with a ledger of what it has produced.
 
-`X-Plan` says what a request gets, `X-Completion` how many completion tokens (5), `X-Id` the name under
-which the ledger keeps it:
+`X-Plan` says what a request gets, `X-Completion` how many completion tokens (5), `X-Id` the name
+under which the ledger keeps it:
 
     (none)     the whole answer or stream      error      500 and a JSON body
     hang       nothing, ever                   refuse     the connection is cut at once
@@ -13,15 +13,20 @@ which the ledger keeps it:
     garbage    no HTTP                         half       half an answer, then nothing
     bill       402 with usage                  drip       byte by byte
 
-Nothing is produced for a side that has left. Every token's text is four bytes.
+Nothing is produced for a side that has left; what was on the wire when it left (the kernel knows:
+nobody acknowledged it) is struck out of the ledger again. Every token's text is four bytes.
 """
 
 import asyncio
+import fcntl
 import gzip
 import json
+import os
 import select
 import ssl
+import termios
 import threading
+from array import array
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -103,18 +108,22 @@ class Faulty:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
+        wire = Wire(os.dup(writer.get_extra_info("socket").fileno()))
         try:
-            while await self._one(reader, writer):
+            while await self._one(reader, writer, wire):
                 pass
         except (ConnectionError, asyncio.IncompleteReadError):
             self.left.release()
         except asyncio.CancelledError:
             pass  # the test is over
         finally:
+            wire.close()
             self._tasks.discard(task)
             writer.close()
 
-    async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+    async def _one(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, wire: "Wire"
+    ) -> bool:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         self.heads.append(head)
         lines = head.split("\r\n")
@@ -125,6 +134,7 @@ class Faulty:
         body = await _body(reader, headers)
         entry = Entry(headers.get("x-id", ""))
         self.ledger.append(entry)
+        wire.begin(entry)
         plan = headers.get("x-plan", "")
         if plan == "gate":
             await asyncio.to_thread(self.gate.wait, 30)
@@ -135,14 +145,16 @@ class Faulty:
             writer.transport.abort()
             return False
         answer = Answer(entry, target, _json(body), int(headers.get("x-completion", "5")), plan)
-        for piece, completion in answer.pieces():
-            if _gone(writer):
+        pieces = answer.pieces()
+        prompt = PROMPT if any(count for _, count in pieces) else 0
+        for piece, completion in pieces:
+            if wire.gone:
                 self.left.release()
                 writer.transport.abort()
                 return False
             writer.write(piece)
-            entry.prompt = PROMPT if completion or entry.prompt else 0
-            entry.completion += completion
+            entry.prompt = prompt
+            wire.wrote(len(piece), completion)
             await writer.drain()
             if plan == "drip":
                 await asyncio.sleep(0)
@@ -153,6 +165,43 @@ class Faulty:
             writer.transport.abort()
         entry.complete = answer.complete
         return answer.kept
+
+
+class Wire:
+    """One connection as the kernel sees it; `fd` is its own."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._entry = Entry("")
+        self._sent = 0
+        self._pieces: list[tuple[int, int]] = []
+
+    def begin(self, entry: Entry) -> None:
+        """Write for another entry of the ledger."""
+        self._entry = entry
+        self._pieces = []
+
+    def wrote(self, size: int, completion: int) -> None:
+        """Note what was written and produced."""
+        self._sent += size
+        self._pieces.append((self._sent, completion))
+        self._entry.completion += completion
+
+    @property
+    def gone(self) -> bool:
+        """Whether the other side has left by now."""
+        poll = select.poll()
+        poll.register(self._fd, select.POLLRDHUP)
+        return bool(poll.poll(0))
+
+    def close(self) -> None:
+        """Strike out what a side that has left did not take."""
+        if self.gone:
+            count = array("i", [0])
+            fcntl.ioctl(self._fd, termios.TIOCOUTQ, count)
+            arrived = self._sent - count[0]
+            self._entry.completion -= sum(n for end, n in self._pieces if end > arrived)
+        os.close(self._fd)
 
 
 @dataclass
@@ -214,13 +263,17 @@ class Answer:
             length = ""
         head = self._head(status, kind, length, coding)
         if self.plan == "drip":
-            return [(head, 0), (body[:1], count), *((body[n : n + 1], 0) for n in range(1, len(body)))]
+            return [
+                (head, 0),
+                (body[:1], count),
+                *((body[n : n + 1], 0) for n in range(1, len(body))),
+            ]
         return [(head + body, count)]
 
     def _stream(self) -> list[tuple[bytes, int]]:
-        array = "enerateContent" in self.target and "alt=sse" not in self.target
-        kind = "application/json" if array else "text/event-stream"
-        events = self._events(array=array)
+        is_array = "enerateContent" in self.target and "alt=sse" not in self.target
+        kind = "application/json" if is_array else "text/event-stream"
+        events = self._events(is_array=is_array)
         if self.plan in {"stall", "half", "reset", "short"}:
             events = [event for event in events if event[1]][: self.tokens]
         coding = self.plan if self.plan in {"gzip", "br"} else ""
@@ -239,7 +292,9 @@ class Answer:
                 continue
             framed = b"%x\r\n%b\r\n" % (len(event), event)
             if self.plan == "drip":
-                pieces += [(framed[n : n + 9], count if n == 0 else 0) for n in range(0, len(framed), 9)]
+                pieces += [
+                    (framed[n : n + 9], count if n == 0 else 0) for n in range(0, len(framed), 9)
+                ]
             else:
                 pieces.append((framed, count))
         if not old and self.plan not in {"stall", "half", "reset", "short"}:
@@ -273,7 +328,7 @@ class Answer:
             value.pop("usage", value.pop("usageMetadata", None))
         return value
 
-    def _events(self, *, array: bool) -> list[tuple[bytes, int]]:
+    def _events(self, *, is_array: bool) -> list[tuple[bytes, int]]:
         numbers = range(1, self.tokens + 1)
         told = self.plan != "bare"
         if self.target.endswith("/messages"):
@@ -296,9 +351,9 @@ class Answer:
                 if told:
                     chunk["usageMetadata"] = _gemini(n)
                 raw = json.dumps(chunk).encode()
-                text = (b"[" if n == 1 else b",") + raw if array else b"data: " + raw + b"\n\n"
+                text = (b"[" if n == 1 else b",") + raw if is_array else b"data: " + raw + b"\n\n"
                 chunks.append((text, 1))
-            return [*chunks, (b"]", 0)] if array else chunks
+            return [*chunks, (b"]", 0)] if is_array else chunks
         if self.target.endswith("/responses"):
             delta = {"type": "response.output_text.delta", "delta": WORD}
             done = {"type": "response.completed",
@@ -345,13 +400,3 @@ def _json(body: bytes) -> dict[str, Any]:
     except ValueError:
         return {}
     return data if isinstance(data, dict) else {}
-
-
-def _gone(writer: asyncio.StreamWriter) -> bool:
-    """Return whether the other side has left, as the kernel knows at this moment."""
-    poll = select.poll()
-    try:
-        poll.register(writer.get_extra_info("socket").fileno(), select.POLLRDHUP)
-    except (OSError, ValueError):
-        return True
-    return bool(poll.poll(0))
