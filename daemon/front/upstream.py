@@ -23,9 +23,6 @@ from daemon.front.upstream_headers import Headers
 
 MAX_HEAD_BYTES = 65_536
 MAX_FIELDS = 256
-MAX_LAST_READS = 256
-"""Of 64 KiB: more than a socket's buffer holds."""
-_READ_BYTES = 65_536
 _FIELD_FRAME = 4
 _OK = 200
 
@@ -155,25 +152,21 @@ class UpstreamConnection(asyncio.Protocol):
             self._heard = self._loop.time()  # the silence was ours
             self._transport.resume_reading()
 
-    def conclude(self) -> None:
-        """Take no more from the upstream, and hand over what it has sent until now.
+    def conclude(self) -> bool:
+        """Take no more from the upstream, but read to the end what it has sent until now.
 
-        The socket is shut first: from then on the kernel refuses what the upstream sends, so that
-        nothing it produced before goes unread. Over TLS only what has been read is known.
+        The socket is shut, so that from this moment the kernel refuses what the upstream sends.
+        What had arrived before is handed over as ever, and then the connection is lost. Returns
+        False if there is no connection.
         """
         transport = self._transport
-        if transport is None or transport.get_extra_info("ssl_object") is not None:
-            return
+        if transport is None or transport.is_closing():
+            return False
         self._extra = True  # not to be used again
-        with transport.get_extra_info("socket").dup() as sock:
-            with suppress(OSError):  # the upstream may be gone, and what it sent still here
-                sock.shutdown(socket.SHUT_RDWR)
-            with suppress(OSError):
-                for _ in range(MAX_LAST_READS):
-                    data = sock.recv(_READ_BYTES)
-                    if not data or self._caller is None:
-                        break
-                    self.data_received(data)
+        with suppress(OSError), transport.get_extra_info("socket").dup() as sock:
+            sock.shutdown(socket.SHUT_RDWR)
+        self.resume()
+        return True
 
     def close(self) -> None:
         """Cut the connection; the caller hears nothing more."""

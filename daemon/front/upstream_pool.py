@@ -110,10 +110,9 @@ class Call:
         if self._connection is not None:
             self._connection.resume()
 
-    def conclude(self) -> None:
-        """Hear what the upstream has sent until now, and nothing that comes later."""
-        if self._connection is not None:
-            self._connection.conclude()
+    def conclude(self) -> bool:
+        """Hear what the upstream has sent until now and then of the end; False if there is none."""
+        return self._connection is not None and self._connection.conclude()
 
     def cancel(self) -> None:
         """Forget the call, cutting the connection that it uses."""

@@ -34,7 +34,7 @@ class Relay:
     """Watcher of the client and caller of the upstream, for one exchange."""
 
     __slots__ = ("_body", "_call", "_connection", "_decision", "_delay", "_exchange", "_inbound",
-                 "_metered", "_route", "_sent", "_surroundings", "_uploaded",
+                 "_leaving", "_metered", "_route", "_sent", "_surroundings", "_uploaded",
                  "_waiting")  # fmt: skip
 
     def __init__(
@@ -56,6 +56,7 @@ class Relay:
         self._waiting: list[bytes] = []
         self._uploaded = not inbound.unfinished
         self._sent = False
+        self._leaving = False
         connection.attach(self)
 
     def decided(
@@ -109,9 +110,11 @@ class Relay:
         if self._delay is not None:
             self._delay.cancel()
         self._waiting.clear()
-        if self._metered and self._call is not None:
-            self._call.conclude()  # what was produced until now is charged
-        self._do(self._exchange.client_gone())
+        call = self._call
+        if self._metered and call is not None and call.conclude():
+            self._leaving = True  # once what was produced until now has been read
+        else:
+            self._do(self._exchange.client_gone())
 
     def client_full(self) -> None:
         """Let the upstream wait for the client."""
@@ -173,6 +176,9 @@ class Relay:
     def upstream_failed(self, failure: Failure) -> None:
         """Answer for the upstream, or break off."""
         self._call = None
+        if self._leaving:
+            self._do(self._exchange.client_gone())
+            return
         if failure != "broken":
             log.debug("upstream %s: %s", self._route.upstream, failure)
         self._do(self._exchange.upstream_failed(failure))

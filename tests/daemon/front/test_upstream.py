@@ -234,3 +234,33 @@ def test_an_answer_before_the_request_is_complete_uses_the_connection_up() -> No
             assert bench.connections == 2
 
     asyncio.run(play())
+
+
+def test_a_concluded_call_hears_what_had_arrived_and_nothing_later() -> None:
+    begun, go_on, sent, left = asyncio.Event(), asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def peer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        begun.set()
+        await go_on.wait()
+        writer.write(HEAD + b"Content-Length: 9\r\n\r\nabc")
+        sent.set()
+        await reader.read()
+        writer.write(b"def")  # nobody takes it
+        left.set()
+
+    async def play() -> None:
+        async with Bench(peer) as bench:
+            asker, call = bench.call()
+            await begun.wait()
+            call.pause()
+            go_on.set()
+            await sent.wait()
+            assert asker.statuses == []
+            assert call.conclude()
+            assert await asyncio.wait_for(asker.done, 5) == "broken"
+            assert asker.body == b"abc"
+            await asyncio.wait_for(left.wait(), 5)
+            assert not call.conclude()
+
+    asyncio.run(play())
