@@ -32,15 +32,22 @@ _GEMINI = {
 }
 
 
-def reject_body(family: Family, reason: str, status: int = 429) -> bytes:
-    """Render the JSON body of a reject; the message names `reason`, `status` is the HTTP status."""
+def reject_body(family: Family, reason: str, status: int = 429, retry_after: int = 0) -> bytes:
+    """Render the JSON body of a reject.
+
+    The message names `reason`, and `retry_after` in seconds unless it is 0; `status` is the HTTP
+    status.
+    """
     if status == HTTPStatus.UNAUTHORIZED:
         kind = "authentication"
     elif reason in _UNAVAILABLE_REASONS:
         kind = "unavailable"
     else:
         kind = "rate_limit"
-    return orjson.dumps(_SHAPES[family](kind, f"request rejected: {reason}", status))
+    message = f"request rejected: {reason}"
+    if retry_after:
+        message += f"; retry after {retry_after} s"
+    return orjson.dumps(_SHAPES[family](kind, message, status))
 
 
 def _openai(kind: str, message: str, _status: int) -> dict[str, object]:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from typing import Any, Literal
 
@@ -51,6 +51,11 @@ class Call:
     def stream(self) -> bool:
         """Whether it gives a stream."""
         return self.arguments.get("stream") is True or self.method.endswith("_stream")
+
+
+def with_headers(what: Call, headers: Mapping[str, str]) -> Call:
+    """Return a call with other headers."""
+    return replace(what, headers=headers)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,8 @@ from protocol.fields import decision_fields
 _FRAMING = frozenset({b"content-length", b"transfer-encoding", b"expect"})
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 _HIDDEN = "X-Fairvisor-Reservation"
+# OpenAI's SDK gives up by itself above this; Anthropic's would sleep until a budget's next period.
+_LONGEST_SDK_WAIT = 120
 _NO_BODY = frozenset({204, 304})
 _OURS = b"x-fairvisor-"
 _CODING = frozenset({b"content-encoding"})
@@ -103,8 +105,15 @@ def response_head(
 
 
 def refusal(decision: Decision, family: Family | None, debug: bytes = b"") -> tuple[bytes, bytes]:
-    """Return head and body of a reject, in the provider's shape if one is known (§10.6)."""
-    head, body = _answer(decision.status, decision.reason, family, decision_fields(decision))
+    """Return head and body of a reject, in the provider's shape if one is known (§10.6).
+
+    A vendor's SDK is told not to wait for what takes long: its caller shall see the error.
+    """
+    fields = decision_fields(decision)
+    retry_after = next((int(value) for name, value in fields if name == "Retry-After"), 0)
+    if family is not None and retry_after > _LONGEST_SDK_WAIT:
+        fields.append(("X-Should-Retry", "false"))
+    head, body = _answer(decision.status, decision.reason, family, fields, retry_after)
     return head + debug, body
 
 
@@ -114,9 +123,15 @@ def failure(status: int, reason: str, family: Family | None) -> tuple[bytes, byt
 
 
 def _answer(
-    status: int, reason: str, family: Family | None, fields: list[tuple[str, str]]
+    status: int,
+    reason: str,
+    family: Family | None,
+    fields: list[tuple[str, str]],
+    retry_after: int = 0,
 ) -> tuple[bytes, bytes]:
-    body = reject_body(family, reason, status) if family else b'{"error":"%s"}' % reason.encode()
+    body = b'{"error":"%s"}' % reason.encode()
+    if family is not None:
+        body = reject_body(family, reason, status, retry_after)
     try:
         phrase = HTTPStatus(status).phrase
     except ValueError:

@@ -41,3 +41,8 @@ def test_gemini() -> None:
 def test_no_bundle_is_no_rate_limit() -> None:
     body = json.loads(reject_body("gemini", "no_bundle_loaded", 503))["error"]
     assert (body["code"], body["status"]) == (503, "UNAVAILABLE")
+
+
+def test_the_message_says_when() -> None:
+    told = json.loads(reject_body("anthropic", "tpm_exceeded", retry_after=3))["error"]["message"]
+    assert told == "request rejected: tpm_exceeded; retry after 3 s"
