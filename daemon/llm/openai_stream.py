@@ -2,7 +2,8 @@
 
 Shape after platform.openai.com/docs/api-reference/chat-streaming. Usage comes in one extra chunk
 without choices, and only if `stream_options.include_usage` asks for it: then every other chunk says
-`"usage":null`. Compatible providers also put it on the last or on every chunk.
+`"usage":null`. Compatible providers also put it on the last or on every chunk, or send the extra
+one with a choice that says nothing.
 """
 
 from daemon.llm.prompt import objects
@@ -59,6 +60,7 @@ class OpenAiReader:
         if isinstance(kind, str) and kind.startswith("response."):
             return self._read_response(kind, event)
         choices = event.get("choices")
+        finishing = self._finishing
         texts: list[str] = []
         for choice in objects(choices):
             finished = isinstance(choice.get("finish_reason"), str)
@@ -73,7 +75,8 @@ class OpenAiReader:
         if usage is not None:
             self.usage = usage
             self.final = self._finishing or choices == []
-            return Delta("".join(texts), hidden=self._hide_usage and choices == [])
+            hidden = self._hide_usage and _is_extra(choices, finishing=finishing)
+            return Delta("".join(texts), hidden=hidden)
         return Delta("".join(texts), null_usage=self._hide_usage and event.get("usage", 0) is None)
 
     def close(self, prompt: int, completion: int, how: Streaming) -> bytes:
@@ -131,6 +134,22 @@ class OpenAiReader:
         self.final = self._responses.final
         self.done = self._responses.done
         return delta
+
+
+def _is_extra(choices: object, *, finishing: bool) -> bool:
+    """Tell whether a chunk with usage is there for nothing else.
+
+    LiteLLM sends it with a choice that says nothing, after all have finished.
+    """
+    return choices == [] or (
+        finishing
+        and isinstance(choices, list)
+        and all(isinstance(each, dict) and _is_mute(each) for each in choices)
+    )
+
+
+def _is_mute(choice: dict[str, object]) -> bool:
+    return choice.get("delta") == {} and choice.get("finish_reason") is None
 
 
 def _choice_text(choice: dict[str, object]) -> str:

@@ -140,7 +140,7 @@ CUTS: list[tuple[str, Callable[[list[Any]], tuple[object, str, int]], str]] = [
 
 @pytest.mark.parametrize("style", STYLES)
 @pytest.mark.parametrize(("name", "read", "reason"), CUTS)
-def test_a_stream_is_cut_and_ends(  # noqa: PLR0913 - the columns of the table
+def test_a_stream_is_cut_and_ends(
     place: Places,
     name: str,
     read: Callable[[list[Any]], tuple[object, str, int]],
