@@ -41,13 +41,19 @@ def framing_of(family: Family, content_type: str) -> Framing:
     return "sse"
 
 
-def reader_for(family: Family, *, hide_usage: bool = False, framing: Framing = "sse") -> Reader:
-    """Return the reader of a family's streams."""
+def reader_for(
+    family: Family,
+    *,
+    hide_usage: bool = False,
+    framing: Framing = "sse",
+    closable: bool = False,
+) -> Reader:
+    """Return the reader of a family's streams; a `closable` one may be asked to `close`."""
     if family == "anthropic":
         return AnthropicReader()
     if family == "gemini":
         return GeminiReader(array=framing == "array")
-    return OpenAiReader(hide_usage=hide_usage)
+    return OpenAiReader(hide_usage=hide_usage, closable=closable)
 
 
 class StreamMeter:
@@ -85,7 +91,9 @@ class StreamMeter:
         count: TokenCounter = quarter_bytes,
         max_event_bytes: int = MAX_EVENT_BYTES,
     ) -> None:
-        self._reader = reader_for(family, hide_usage=hide_usage, framing=framing)
+        self._reader = reader_for(
+            family, hide_usage=hide_usage, framing=framing, closable=cut is not None
+        )
         self._splitter: Splitter = (
             JsonArraySplitter(max_event_bytes)
             if framing == "array"

@@ -2,7 +2,8 @@
 
 Shape after platform.openai.com/docs/api-reference/chat-streaming. Usage comes in one extra chunk
 without choices, and only if `stream_options.include_usage` asks for it: then every other chunk says
-`"usage":null`. Compatible providers also put it on the last or on every chunk.
+`"usage":null`. Compatible providers also put it on the last or on every chunk, or send the extra
+one with a choice that says nothing.
 """
 
 from daemon.llm.prompt import objects
@@ -13,22 +14,39 @@ from protocol.bundle import Streaming
 from protocol.usage import Usage
 
 _DONE = b"data: [DONE]\n\n"
+_NAMING = ("id", "object", "created", "model", "system_fingerprint", "service_tier")
 
 
 class OpenAiReader:
-    """Reads one stream of the family; `hide_usage` when the client did not ask for usage."""
+    """Reads one stream of the family.
 
-    __slots__ = ("_finishing", "_hide_usage", "_responses", "done", "final", "usage")
+    `hide_usage`: the client did not ask for usage. `closable`: what a `close` repeats is kept.
+    """
+
+    __slots__ = (
+        "_choices",
+        "_closable",
+        "_finishing",
+        "_hide_usage",
+        "_last",
+        "_responses",
+        "done",
+        "final",
+        "usage",
+    )  # fmt: skip
 
     usage: Usage | None
 
-    def __init__(self, *, hide_usage: bool = False) -> None:
+    def __init__(self, *, hide_usage: bool = False, closable: bool = False) -> None:
         self.usage = None
         self.final = False
         self.done = False
         self._finishing = False
         self._hide_usage = hide_usage
+        self._closable = closable
         self._responses: ResponsesReader | None = None
+        self._last: dict[str, object] = {}
+        self._choices: dict[int, dict[str, object]] = {}  # the latest of each that has not finished
 
     def read(self, data: bytes) -> Delta:
         """Read a chunk or a `response.*` event."""
@@ -42,20 +60,31 @@ class OpenAiReader:
         if isinstance(kind, str) and kind.startswith("response."):
             return self._read_response(kind, event)
         choices = event.get("choices")
+        finishing = self._finishing
         texts: list[str] = []
         for choice in objects(choices):
-            if isinstance(choice.get("finish_reason"), str):
+            finished = isinstance(choice.get("finish_reason"), str)
+            if finished:
                 self._finishing = True
+            if self._closable:
+                self._keep(choice, finished=finished)
             texts.append(_choice_text(choice))
+        if self._closable:
+            self._last = event
         usage = from_openai(event.get("usage"))
         if usage is not None:
             self.usage = usage
             self.final = self._finishing or choices == []
-            return Delta("".join(texts), hidden=self._hide_usage and choices == [])
+            hidden = self._hide_usage and _is_extra(choices, finishing=finishing)
+            return Delta("".join(texts), hidden=hidden)
         return Delta("".join(texts), null_usage=self._hide_usage and event.get("usage", 0) is None)
 
     def close(self, prompt: int, completion: int, how: Streaming) -> bytes:
-        """Return the closing chunk and the end marker."""
+        """Return the closing chunk and the end marker.
+
+        Behind what §11.3 wants of it, the chunk repeats what names the stream and its choices:
+        OpenAI's SDK looks up each choice by its index.
+        """
         if self._responses is not None:
             return self._responses.close(prompt, completion, how)
         chunk: dict[str, object] = (
@@ -67,7 +96,7 @@ class OpenAiReader:
                 }
             }
             if how.on_limit_exceeded == "error_chunk"
-            else {"choices": [{"delta": {}, "finish_reason": "length"}]}
+            else {"choices": self._closing_choices()}
         )
         if how.include_partial_usage:
             chunk["usage"] = {
@@ -75,16 +104,52 @@ class OpenAiReader:
                 "completion_tokens": completion,
                 "total_tokens": prompt + completion,
             }
+        chunk |= {name: self._last[name] for name in _NAMING if name in self._last}
         return sse(chunk) + _DONE
+
+    def _keep(self, choice: dict[str, object], *, finished: bool) -> None:
+        index = choice.get("index")
+        if type(index) is not int:
+            return
+        if finished:
+            self._choices.pop(index, None)
+        else:
+            self._choices[index] = choice
+
+    def _closing_choices(self) -> list[dict[str, object]]:
+        if not self._choices:
+            return [{"delta": {}, "finish_reason": "length"}]
+        return [
+            {"text": "", "finish_reason": "length", "index": index, "logprobs": None}
+            if "text" in choice
+            else {"delta": {}, "finish_reason": "length", "index": index}
+            for index, choice in sorted(self._choices.items())
+        ]
 
     def _read_response(self, kind: str, event: dict[str, object]) -> Delta:
         if self._responses is None:
-            self._responses = ResponsesReader()
+            self._responses = ResponsesReader(closable=self._closable)
         delta = self._responses.read_event(kind, event)
         self.usage = self._responses.usage
         self.final = self._responses.final
         self.done = self._responses.done
         return delta
+
+
+def _is_extra(choices: object, *, finishing: bool) -> bool:
+    """Tell whether a chunk with usage is there for nothing else.
+
+    LiteLLM sends it with a choice that says nothing, after all have finished.
+    """
+    return choices == [] or (
+        finishing
+        and isinstance(choices, list)
+        and all(isinstance(each, dict) and _is_mute(each) for each in choices)
+    )
+
+
+def _is_mute(choice: dict[str, object]) -> bool:
+    return choice.get("delta") == {} and choice.get("finish_reason") is None
 
 
 def _choice_text(choice: dict[str, object]) -> str:

@@ -2,10 +2,11 @@
 
 Shape after platform.openai.com/docs/api-reference/responses-streaming: `response.*` events, each
 with a sequence number; text in `….delta`; the end is `response.completed`, `.incomplete` or
-`.failed` with the whole response, and there is no `[DONE]`. A cut ends the same way: an incomplete
-response whose reason is `max_output_tokens`.
+`.failed` with the whole response, and there is no `[DONE]`. A cut ends the same way: what is open
+is done, and the response is incomplete for the reason `max_output_tokens`.
 """
 
+from daemon.llm.responses_output import ResponseOutput
 from daemon.llm.stream_format import NOTHING, Delta, sse, text_of
 from daemon.llm.usage import from_openai
 from protocol.bundle import Streaming
@@ -17,12 +18,13 @@ _ENDS = frozenset({"response.completed", "response.incomplete", "response.failed
 class ResponsesReader:
     """Reads one stream."""
 
-    __slots__ = ("_response", "_sequence", "done", "final", "usage")
+    __slots__ = ("_output", "_response", "_sequence", "done", "final", "usage")
 
     usage: Usage | None
 
-    def __init__(self) -> None:
+    def __init__(self, *, closable: bool = False) -> None:
         self.usage = None
+        self._output = ResponseOutput() if closable else None
         self.final = False
         self.done = False
         self._response: dict[str, object] = {}
@@ -33,6 +35,8 @@ class ResponsesReader:
         number = event.get("sequence_number")
         if isinstance(number, int):
             self._sequence = number
+        if self._output is not None:
+            self._output.take(kind, event)
         response = event.get("response")
         if isinstance(response, dict):
             self._response = response
@@ -50,6 +54,12 @@ class ResponsesReader:
     def close(self, prompt: int, completion: int, how: Streaming) -> bytes:
         """Return the events that end the stream as incomplete."""
         out = b""
+        items: list[dict[str, object]] = []
+        if self._output is not None:
+            for event in self._output.finish():
+                event["sequence_number"] = self._next()
+                out += sse(event, str(event["type"]))
+            items = self._output.items
         if how.on_limit_exceeded == "error_chunk":
             error = {
                 "type": "error",
@@ -58,11 +68,12 @@ class ResponsesReader:
                 "param": None,
                 "sequence_number": self._next(),
             }
-            out = sse(error, "error")
+            out += sse(error, "error")
         response = {
             **self._response,
             "status": "incomplete",
             "incomplete_details": {"reason": "max_output_tokens"},
+            **({"output": items} if items else {}),
         }
         response.pop("usage", None)
         if how.include_partial_usage:

@@ -21,7 +21,7 @@ Source = list[tuple[bytes, int]]
 class Asked:
     """One request: its JSON, where it went, completion tokens wanted, prompt tokens from a cache.
 
-    `bare`: no usage is reported.
+    `bare`: no usage is reported. `server`: the OpenAI-compatible server that answers.
     """
 
     data: dict[str, Any]
@@ -29,6 +29,7 @@ class Asked:
     count: int
     cached: int = 0
     bare: bool = False
+    server: str = ""
 
     @property
     def path(self) -> str:

@@ -1,7 +1,8 @@
 """An LLM provider of our own: OpenAI, Anthropic and Gemini answers, with an exact ledger.
 
 A request says by its headers what it gets, so that one server serves every test:
-`X-Tokens` (completion tokens, 5), `X-Cached` (prompt tokens from a cache, 0), `X-Mode`:
+`X-Tokens` (completion tokens, 5), `X-Cached` (prompt tokens from a cache, 0), `X-Server`
+(an OpenAI-compatible server's ways, see `compatible_format`), `X-Mode`:
 
     error  500 with a JSON body        hang   the request is read, nothing is answered
     gate   one event, then nothing     reset  one event, then the connection is cut
@@ -20,7 +21,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from tests.upstreams import anthropic_format, gemini_format, openai_format, responses_format
+from tests.upstreams import (
+    anthropic_format,
+    compatible_format,
+    gemini_format,
+    openai_format,
+    responses_format,
+)
 from tests.upstreams.asked import Asked, Source
 
 _HEADERS = (
@@ -200,6 +207,7 @@ def _asked(request: Seen, mode: str) -> Asked:
         count=int(request.header("x-tokens") or 5),
         cached=int(request.header("x-cached") or 0),
         bare=mode == "bare",
+        server=request.header("x-server"),
     )
 
 
@@ -214,7 +222,7 @@ _FORMATS: tuple[tuple[str, Whole, Callable[[Asked], Source] | None], ...] = (
     (":streamGenerateContent", gemini_format.content, gemini_format.content_events),
     ("/responses", responses_format.response, responses_format.response_events),
     ("/embeddings", openai_format.embeddings, None),
-    ("/chat/completions", openai_format.chat, openai_format.chat_events),
+    ("/chat/completions", openai_format.chat, compatible_format.chat_events),
     ("/completions", openai_format.completion, openai_format.completion_events),
     ("", openai_format.chat, openai_format.chat_events),
 )

@@ -106,6 +106,14 @@ def test_only_the_extra_chunk_is_hidden() -> None:
     assert run(StreamMeter("openai", hide_usage=True), stream) == stream
 
 
+def test_a_usage_chunk_with_a_choice_that_says_nothing_is_hidden() -> None:
+    end = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+    mute = {"choices": [{"index": 0, "delta": {}}], "usage": USAGE_CHUNK["usage"]}
+    assert run(StreamMeter("openai", hide_usage=True), sse(end, mute)) == sse(end)
+    assert run(StreamMeter("openai", hide_usage=True), sse(mute, end)) == sse(mute, end)
+    assert run(StreamMeter("openai"), sse(end, mute)) == sse(end, mute)
+
+
 def test_a_null_usage_is_hidden_with_the_extra_chunk() -> None:
     # OpenAI says it on every chunk once usage is asked for, and never otherwise.
     plain = {"id": "c", "choices": [{"delta": {"content": 'say "usage":null'}}]}
