@@ -20,6 +20,7 @@ Period = Literal["1m", "5m", "1h", "1d", "7d", "1mo"]
 StageAction = Literal["warn", "throttle", "reject"]
 LoopAction = Literal["reject", "throttle", "warn"]
 Estimator = Literal["simple_word", "header_hint", "tokenizer"]
+Reservation = Literal["worst_case", "learned"]
 CostKind = Literal["fixed", "header", "query", "llm:usd", "llm:tokens"]
 JwtAlgorithm = Literal["HS256", "RS256", "ES256", "EdDSA"]
 
@@ -87,6 +88,7 @@ class CostBudget:
     cost: CostSource = field(default_factory=CostSource)
     default_max_completion: int = 1000
     estimator: Estimator = "simple_word"
+    reservation: Reservation = "worst_case"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,7 @@ class LlmBudget:
     max_tokens_per_request: int | None = None
     default_max_completion: int = 1000
     estimator: Estimator = "simple_word"
+    reservation: Reservation = "worst_case"
     streaming: Streaming = field(default_factory=Streaming)
 
 

@@ -41,6 +41,7 @@ class Check:
     cost: Cost | None = None
     reserves: bool = False
     dollars: bool = False
+    learns: bool = False
     status: int = 429
     on_error: Literal["allow", "reject", "local"] = "allow"
     limit: float = 0

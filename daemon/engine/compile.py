@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from math import ceil, floor
 
 from daemon.engine.checks import Check, CompiledPolicy, Cost
-from daemon.engine.costs import CostCompiler
+from daemon.engine.costs import CostCompiler, learns
 from daemon.engine.extract import Extractor, extractor
 from protocol.amounts import as_number
 from protocol.bundle import (
@@ -92,7 +92,7 @@ class _Builder:
         kind, shape, params = _PARAMETERS[type(rule.algorithm)](rule.algorithm)
         identity = encode_key([rule.name, kind, *shape, *rule.limit_keys])
         extract = tuple(extractor(key) for key in rule.limit_keys)
-        cost = self.costs.of(rule)
+        cost = self.costs.of(rule, place.policy_id)
         fixed = cost if isinstance(cost, int) else None
         limit, quota, window = _figures(rule.algorithm)
         return place.check(
@@ -108,6 +108,7 @@ class _Builder:
             cost=None if isinstance(cost, int) else cost,
             reserves=kind == "token_bucket_llm" or bool(params.get("settle")),
             dollars=params.get("settle") == "usd",
+            learns=learns(rule.algorithm),
             status=rule.reject_status,
             on_error=rule.on_error,
             limit=limit,
@@ -129,6 +130,7 @@ class _Place:
         self, policy: Policy, segment: int, *, shadow: bool, add: Callable[[RuleSpec], int]
     ) -> None:
         self._policy = policy
+        self.policy_id = policy.id
         self._segment = segment
         self._shadow = shadow
         self._add = add

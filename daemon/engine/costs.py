@@ -9,10 +9,11 @@ from collections.abc import Callable
 
 from daemon.engine.checks import Cost
 from daemon.engine.context import Context
+from daemon.engine.learned import model_tag
 from daemon.llm.builtin_prices import BuiltinPrices
 from daemon.llm.prices import PriceTable
 from protocol.amounts import MAX_COST, positive_micro
-from protocol.bundle import MICRO, Bundle, CostBudget, CostSource, LlmBudget, Rule
+from protocol.bundle import MICRO, Algorithm, Bundle, CostBudget, CostSource, LlmBudget, Rule
 from protocol.pricing import estimate_cost
 
 UNKNOWN_MODEL = "unknown_model"
@@ -27,15 +28,19 @@ class CostCompiler:
         priced = any(_kind(rule) == "llm:usd" for rule in rules)
         self._prices = PriceTable(bundle.model_prices, builtin() if priced else None)
 
-    def of(self, rule: Rule) -> int | Cost:
-        """Return a rule's cost: a constant in micro-units, or how to read it."""
+    def of(self, rule: Rule, learner: str | None = None) -> int | Cost:
+        """Return a rule's cost: a constant in micro-units, or how to read it.
+
+        `learner` is the policy whose learned estimates a rule that asks for them uses; without one
+        every estimate is the worst case.
+        """
         config = rule.algorithm
         if isinstance(config, LlmBudget):
-            return lambda context: llm_cost(config, context)
+            return lambda context: llm_cost(config, context, learner)
         if config.cost.kind == "llm:tokens" and isinstance(config, CostBudget):
-            return lambda context: min(sum(_tokens(config, context)) * MICRO, MAX_COST)
+            return lambda context: min(sum(_tokens(config, context, learner)) * MICRO, MAX_COST)
         if config.cost.kind == "llm:usd" and isinstance(config, CostBudget):
-            return self._dollars(rule, config)
+            return self._dollars(rule, config, learner)
         return _plain(config.cost)
 
     def spend(self, rule: Rule) -> Cost:
@@ -55,7 +60,7 @@ class CostCompiler:
 
         return spent
 
-    def _dollars(self, rule: Rule, config: CostBudget) -> Cost:
+    def _dollars(self, rule: Rule, config: CostBudget, learner: str | None) -> Cost:
         """Return the price of the estimate, with the rates that settlement will need."""
         prices = self._prices
         default = config.cost.default_cost
@@ -66,29 +71,51 @@ class CostCompiler:
             rates = prices.rates(llm.model, context.provider)
             if rates is None:
                 return UNKNOWN_MODEL if refuse else default
-            price = estimate_cost(rates, *_tokens(config, context))
+            price = estimate_cost(rates, *_tokens(config, context, learner))
             return [min(price, MAX_COST), rates.to_wire()]
 
         return dollars
 
 
-def llm_cost(config: LlmBudget, context: Context) -> int | str:
-    """Return the tokens to reserve, or why the request fails before any counter (§5.6, 1 and 2)."""
+def learns(config: Algorithm) -> bool:
+    """Return whether a rule reserves by what answers lately used."""
+    llm = isinstance(config, LlmBudget) or config.cost.kind.startswith("llm:")
+    return llm and getattr(config, "reservation", "") == "learned"
+
+
+def llm_cost(config: LlmBudget, context: Context, learner: str | None = None) -> int | str:
+    """Return the tokens to reserve, or why the request fails before any counter (§5.6, 1 and 2).
+
+    Limits of one request are held against the worst case, whatever is then reserved.
+    """
     prompt, completion = _tokens(config, context)
     if config.max_prompt_tokens is not None and prompt > config.max_prompt_tokens:
         return "prompt_tokens_exceeded"
     estimate = prompt + completion
     if config.max_tokens_per_request is not None and estimate > config.max_tokens_per_request:
         return "max_tokens_per_request_exceeded"
-    return estimate
+    return prompt + _expected(config, context, learner, completion)
 
 
-def _tokens(config: LlmBudget | CostBudget, context: Context) -> tuple[int, int]:
+def _expected(
+    config: LlmBudget | CostBudget, context: Context, learner: str | None, worst: int
+) -> int:
+    """Return the completion tokens to reserve: the worst case, or less where a rule learns."""
+    if learner is None or config.reservation != "learned":
+        return worst
+    learned = context.sources.learned.estimate(learner, model_tag(context.llm.model))
+    return worst if learned is None else min(worst, learned)
+
+
+def _tokens(
+    config: LlmBudget | CostBudget, context: Context, learner: str | None = None
+) -> tuple[int, int]:
     """Return the estimated prompt and completion tokens."""
     completion = context.llm.maximum or config.default_max_completion
     if isinstance(config, LlmBudget) and config.max_completion_tokens is not None:
         completion = min(completion, config.max_completion_tokens)
-    return context.prompt_tokens(config.estimator), completion
+    prompt = context.prompt_tokens(config.estimator)
+    return prompt, _expected(config, context, learner, completion)
 
 
 def _plain(source: CostSource) -> int | Cost:

@@ -4,7 +4,7 @@
 the replies into the decision and what must be taken back.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -19,6 +19,7 @@ from daemon.engine.evaluation import Evaluation, Undo
 from daemon.engine.extract import Extractor, extractor
 from daemon.engine.identity import claims_reader
 from daemon.engine.jitter import jitter_identity, retry_after
+from daemon.engine.learned import model_tag
 from daemon.engine.outcome import Outcome, fold
 from daemon.engine.routes import Routes
 from daemon.engine.settlement import reservation_text
@@ -29,6 +30,7 @@ from protocol.operations import Key, RuleSpec
 from protocol.paths import normal_form
 from protocol.placement import encode_key
 from protocol.request import Request
+from protocol.usage import Usage
 
 NO_BUNDLE = Decision(
     action="reject", status=503, reason="no_bundle_loaded", retry_after_base=1, retry_after=1
@@ -121,6 +123,17 @@ class Engine:
             decision = replace(decision, reservation=reservation_of(evaluation))
         return Finished(decision, undos, outcome)
 
+    def learn(self, identities: Iterable[str], model: bytes, usage: Usage | None) -> None:
+        """Learn from a settlement that found charges of the rules `identities` (§11.2).
+
+        `model` is the tag that stood in the reservation. Without counts there is nothing to learn.
+        """
+        if not model or usage is None or usage.completion is None:
+            return
+        checks = (self.checks.get(identity) for identity in identities)
+        for policy in {check.policy_id for check in checks if check is not None and check.learns}:
+            self.sources.learned.note(policy, model, usage.completion)
+
     def context(self, request: Request, now: int) -> Context:
         """Return a request's lazy views, for those who report on a decision afterwards."""
         return Context(request, self.sources, self._claims, now)
@@ -170,7 +183,16 @@ def reservation_of(evaluation: Evaluation, *, silent: bool = False) -> str:
     With `silent` it reaches shards that have not answered, too: they may have charged by then.
     """
     places = evaluation.reserved_places(silent=silent)
-    return reservation_text(evaluation.reservation, places) if places else ""
+    if not places:
+        return ""
+    return reservation_text(evaluation.reservation, places, learning_tag(evaluation))
+
+
+def learning_tag(evaluation: Evaluation) -> bytes:
+    """Return what a reservation says of its model: nothing, unless a rule learns."""
+    if any(check.learns for check in evaluation.checks):
+        return model_tag(evaluation.context.llm.model)
+    return b""
 
 
 def active(override: Override | None, now: int) -> bool:

@@ -2,7 +2,8 @@
 
 A reservation's text is base64url of 16 random bytes and the placement hashes of the counters it was
 charged on, 4 bytes each: the random part cannot be guessed, the rest says which shards hold it, for
-any number of shards.
+any number of shards. Where a rule learns, 6 bytes more tell the request's model at the end:
+whoever settles need not remember what was asked for.
 """
 
 import binascii
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 import orjson
 
 from daemon.engine.claims import base64url
+from daemon.engine.learned import TAG_BYTES
 from daemon.llm.extraction import extract
 from daemon.llm.providers import Family
 from daemon.llm.usage import of_counts
@@ -31,24 +33,26 @@ class SettlementError(ValueError):
 class Settlement:
     """A reservation, where its parts may be (placement hashes), and what was used.
 
-    Without usage the whole reservation is given back.
+    Without usage the whole reservation is given back. `model` is the tag of the request's model,
+    empty unless a rule learns from it.
     """
 
     reservation: bytes
     placements: tuple[int, ...]
     usage: Usage | None
+    model: bytes = b""
 
 
-def reservation_text(reservation: bytes, placements: Iterable[int]) -> str:
+def reservation_text(reservation: bytes, placements: Iterable[int], model: bytes = b"") -> str:
     """Return the opaque id that a client settles with."""
     places = b"".join(place.to_bytes(_HASH_BYTES, "big") for place in placements)
-    return urlsafe_b64encode(reservation + places).rstrip(b"=").decode()
+    return urlsafe_b64encode(reservation + places + model).rstrip(b"=").decode()
 
 
 def settlement_of(reservation: str, usage: Usage | None) -> Settlement:
     """Return the settlement of a reservation of this daemon; None for `usage` gives it all back."""
-    identity, placements = _identify(reservation)
-    return Settlement(identity, placements, usage)
+    identity, placements, model = _identify(reservation)
+    return Settlement(identity, placements, usage, model)
 
 
 def read_settlement(body: bytes) -> Settlement:
@@ -63,25 +67,26 @@ def read_settlement(body: bytes) -> Settlement:
         raise SettlementError(f"the body is not JSON: {error}") from None
     if not isinstance(document, dict):
         raise SettlementError("the body must be a JSON object")
-    reservation, placements = _identify(document.get("reservation"))
-    return Settlement(reservation, placements, _usage(document))
+    reservation, placements, model = _identify(document.get("reservation"))
+    return Settlement(reservation, placements, _usage(document), model)
 
 
-def _identify(text: object) -> tuple[bytes, tuple[int, ...]]:
+def _identify(text: object) -> tuple[bytes, tuple[int, ...], bytes]:
     if not isinstance(text, str) or not text or len(text) > _MAX_TEXT:
         raise SettlementError("'reservation' must be the text of X-Fairvisor-Reservation")
     try:
         raw = base64url(text.encode())
     except (binascii.Error, ValueError):
         raw = b""
-    places = raw[ID_BYTES:]
+    places, model = raw[ID_BYTES:], b""
+    if len(places) % _HASH_BYTES == TAG_BYTES % _HASH_BYTES:
+        places, model = places[:-TAG_BYTES], places[-TAG_BYTES:]
     if len(raw) < ID_BYTES or len(places) % _HASH_BYTES:
         # Well-formed, but nobody's: the same answer as for an id that has expired.
-        return b"", ()
+        return b"", (), b""
     starts = range(0, len(places), _HASH_BYTES)
-    return raw[:ID_BYTES], tuple(
-        int.from_bytes(places[at : at + _HASH_BYTES], "big") for at in starts
-    )
+    numbers = (int.from_bytes(places[at : at + _HASH_BYTES], "big") for at in starts)
+    return raw[:ID_BYTES], tuple(numbers), model
 
 
 def _usage(document: dict[str, object]) -> Usage:

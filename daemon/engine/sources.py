@@ -7,6 +7,7 @@ from functools import cache
 from daemon.engine.bots import BotTable
 from daemon.engine.client_address import DEFAULT_TRUSTED_PROXIES, TrustedProxies
 from daemon.engine.crawler_list import public_list
+from daemon.engine.learned import LearnedCompletions
 from daemon.llm.builtin_prices import BuiltinPrices
 
 
@@ -29,7 +30,8 @@ class Sources:
     unguessable bytes for a reservation; `jwks` maps the bundle's `jwks_file` names to their bytes;
     `prices` gives the built-in price table when a bundle needs it; `country` looks an address up;
     it and `tor_exits` are None without their files; `llm_format` is `FAIRVISOR_LLM_FORMAT` or "";
-    `proxies` says whether requests come in whole (§7.4).
+    `proxies` says whether requests come in whole (§7.4); `learned` is what this process knows of
+    answers, for rules that reserve by it.
     """
 
     draw_id: Callable[[], bytes]
@@ -45,3 +47,4 @@ class Sources:
     prices: Callable[[], BuiltinPrices] = no_prices
     llm_format: str = ""
     proxies: bool = False
+    learned: LearnedCompletions = field(default_factory=LearnedCompletions)

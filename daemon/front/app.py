@@ -128,7 +128,7 @@ class App:
         except SettlementError as error:
             answer(connection, 400, {"error": "malformed_settlement", "message": str(error)})
             return
-        count = partial(self.ledger.reported, settlement.usage)
+        count = partial(self.ledger.reported, settlement)
         Settling(partial(self._settled, connection), count).ask(settlement, self.links)
 
     def _settled(

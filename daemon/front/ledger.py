@@ -4,12 +4,12 @@ from collections.abc import Callable
 from typing import Any
 
 from daemon.engine.engine import Engine
+from daemon.engine.settlement import Settlement
 from daemon.engine.settlement_record import settlement_record, truncation_record
 from daemon.front.recorder import Recorder
 from daemon.front.settler import Settled
 from daemon.front.tally import Tally
 from protocol.decision import Decision
-from protocol.usage import Usage
 
 
 class Ledger:
@@ -40,9 +40,9 @@ class Ledger:
             self._tally.add("reservations_kept_total", (settled.why,))
         self._write(settled)
 
-    def reported(self, usage: Usage | None, entries: list[list[Any]]) -> None:
+    def reported(self, settlement: Settlement, entries: list[list[Any]]) -> None:
         """Count and record what a gateway settled."""
-        self._write(Settled("used", entries, usage))
+        self._write(Settled("used", entries, settlement.usage, model=settlement.model))
 
     def truncated(self, decision: Decision, counted: int) -> None:
         """Record that a proxied stream was cut at so many counted tokens."""
@@ -55,6 +55,7 @@ class Ledger:
         engine, now = self._engine(), self._now()
         if engine is None:
             return
+        engine.learn((entry[1] for entry in settled.entries), settled.model, settled.usage)
         for _number, identity, reserved, actual in settled.entries:
             check = engine.checks.get(identity)
             if check is not None:

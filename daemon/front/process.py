@@ -19,6 +19,7 @@ from setproctitle import setproctitle
 
 from daemon.engine.client_address import TrustedProxies
 from daemon.engine.engine import Engine
+from daemon.engine.learned import LearnedCompletions
 from daemon.engine.sources import Sources
 from daemon.front import files
 from daemon.front.app import App, now_us
@@ -87,6 +88,7 @@ class _Front:
         self._control: asyncio.Transport
         self._pending: dict[int, Callable[[bytes], None]] = {}
         self._scrapes = 0
+        self._learned = LearnedCompletions()
         self._prepared: dict[int, tuple[Engine, str]] = {}
         self._stopped = asyncio.Event()
 
@@ -201,6 +203,7 @@ class _Front:
             tor_exits=files.tor_exits(self._settings.tor_exits_file),
             llm_format=self._settings.llm_format,
             proxies=self._proxy is not None,
+            learned=self._learned,
             prices=prices,
         )
         self._prepared[generation] = (Engine(report.bundle, sources, generation), loaded_at)

@@ -37,13 +37,15 @@ known, nowhere to be found (expired, or its shard forgot it), or undelivered."""
 class Settled:
     """One exchange's settlement: [number, identity, reserved, actual] by rule, and how it ended.
 
-    `why` says what kept the usage from being known, "" where it is known.
+    `why` says what kept the usage from being known, "" where it is known; `model` is the tag of the
+    model where a rule learns from it.
     """
 
     outcome: Outcome
     entries: Sequence[list[Any]]
     usage: Usage | None
     why: str = ""
+    model: bytes = b""
 
 
 Done = Callable[[Settled], None]
@@ -151,5 +153,6 @@ class _Settling:
             self._end("returned" if self._settlement.usage is None else "used")
 
     def _end(self, outcome: Outcome) -> None:
-        usage = None if self._why else self._settlement.usage
-        self._settler.ended(Settled(outcome, self._entries, usage, self._why))
+        settlement = self._settlement
+        usage = None if self._why else settlement.usage
+        self._settler.ended(Settled(outcome, self._entries, usage, self._why, settlement.model))

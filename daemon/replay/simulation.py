@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 
 import orjson
 
-from daemon.engine.engine import NO_BUNDLE, Engine, Finished
+from daemon.engine.engine import NO_BUNDLE, Engine, Finished, learning_tag
 from daemon.engine.evaluation import Evaluation
 from daemon.engine.sources import Sources
 from protocol.bundle import MICRO, Bundle
@@ -102,6 +102,8 @@ class Replay:
                 entries += replies[0]
         if not found:
             return Settled(settled=False)
+        identities = [identity for _, identity, _, _ in entries]
+        engine.learn(identities, learning_tag(evaluation), usage)
         return settled(sorted(entries), engine.table)
 
     def forget(self, number: int) -> None:

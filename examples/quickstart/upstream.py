@@ -19,6 +19,7 @@ import socket
 import sys
 from contextlib import suppress
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from pathlib import Path
 
 from upstream_formats import NotAnswerableError, read_task
@@ -153,7 +154,10 @@ def bounded(size: int) -> int:
 
 async def answer(writer: asyncio.StreamWriter, status: int, body: bytes) -> None:
     """Send a whole JSON answer."""
-    head = f"HTTP/1.1 {status} -\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+    head = (
+        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}"
+    )
     writer.write(head.encode() + b"\r\n\r\n" + body)
     await writer.drain()
 

@@ -207,4 +207,9 @@ def _estimate_fields() -> dict[str, Schema]:
             number(amounts.POSITIVE), "Completion tokens expected if the request names none.", 1000
         ),
         "token_source": told(ref("tokenSource"), "How prompts are counted."),
+        "reservation": told(
+            enum(bundle.Reservation),
+            "What is reserved for an answer: all it may use, or what answers lately used.",
+            "worst_case",
+        ),
     }

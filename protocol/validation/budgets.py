@@ -7,7 +7,12 @@ from typing import get_args
 
 from protocol.bundle import CostBudget, Period, Stage, StageAction
 from protocol.validation.amounts import PERCENT, POSITIVE, to_micro
-from protocol.validation.costs import read_cost, read_default_completion, read_estimator
+from protocol.validation.costs import (
+    read_cost,
+    read_default_completion,
+    read_estimator,
+    read_reservation,
+)
 from protocol.validation.fields import Fields, open_item
 from protocol.validation.wording import guess, listing
 
@@ -20,14 +25,21 @@ _WHOLE = Fraction(100)
 
 def read_cost_budget(config: Fields) -> CostBudget:
     """Read a budget."""
+    cost = read_cost(config, "cost_key", "llm:usd", "llm:tokens")
+    reservation = read_reservation(config)
+    if reservation == "learned" and not cost.kind.startswith("llm:") and config.sound("cost_key"):
+        config.warning(
+            "reservation", "reservation has no effect unless cost_key is `llm:usd` or `llm:tokens`"
+        )
     return CostBudget(
         budget=to_micro(config.number("budget", POSITIVE)),
         period=config.choice("period", _PERIODS),
         stages=_stages(config),
         timezone=_timezone(config),
-        cost=read_cost(config, "cost_key", "llm:usd", "llm:tokens"),
+        cost=cost,
         default_max_completion=read_default_completion(config),
         estimator=read_estimator(config),
+        reservation=reservation,
     )
 
 

@@ -3,13 +3,14 @@
 from fractions import Fraction
 from typing import get_args
 
-from protocol.bundle import CostKind, CostSource, Estimator
+from protocol.bundle import CostKind, CostSource, Estimator, Reservation
 from protocol.descriptors import canonical_header, valid_name
 from protocol.validation.amounts import POSITIVE, to_micro
 from protocol.validation.fields import Fields
 from protocol.validation.wording import guess, listing
 
 _ESTIMATORS: tuple[Estimator, ...] = get_args(Estimator)
+_RESERVATIONS: tuple[Reservation, ...] = get_args(Reservation)
 _DEFAULT_MAX_COMPLETION = Fraction(1000)
 _ONE = Fraction(1)
 
@@ -40,6 +41,11 @@ def read_default_completion(config: Fields) -> int:
     return at_least_one(
         config.number("default_max_completion", POSITIVE, default=_DEFAULT_MAX_COMPLETION)
     )
+
+
+def read_reservation(config: Fields) -> Reservation:
+    """Read `reservation`: how much of an answer is reserved before it is known."""
+    return config.choice("reservation", _RESERVATIONS, default=_RESERVATIONS[0])
 
 
 def at_least_one(count: Fraction) -> int:

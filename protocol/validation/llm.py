@@ -5,7 +5,12 @@ from typing import Literal
 
 from protocol.bundle import LlmBudget, Streaming
 from protocol.validation.amounts import POSITIVE, Range, to_micro
-from protocol.validation.costs import at_least_one, read_default_completion, read_estimator
+from protocol.validation.costs import (
+    at_least_one,
+    read_default_completion,
+    read_estimator,
+    read_reservation,
+)
 from protocol.validation.fields import Fields
 
 _CLOSINGS: tuple[Literal["graceful_close", "error_chunk"], ...] = ("graceful_close", "error_chunk")
@@ -25,6 +30,7 @@ def read_llm_budget(config: Fields) -> LlmBudget:
         max_tokens_per_request=_cap(config, "max_tokens_per_request"),
         default_max_completion=read_default_completion(config),
         estimator=read_estimator(config),
+        reservation=read_reservation(config),
         streaming=_streaming(config),
     )
 

@@ -102,6 +102,7 @@ FULL: dict[str, Any] = {
                             ],
                             "default_max_completion": 50,
                             "token_source": {"estimator": "tokenizer"},
+                            "reservation": "learned",
                         },
                     },
                     {
@@ -117,6 +118,7 @@ FULL: dict[str, Any] = {
                             "max_tokens_per_request": 30,
                             "default_max_completion": 0.5,
                             "token_source": {"estimator": "header_hint"},
+                            "reservation": "learned",
                             "streaming": {
                                 "enabled": False,
                                 "enforce_mid_stream": False,

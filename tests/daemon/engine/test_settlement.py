@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from daemon.engine.learned import model_tag
 from daemon.engine.settlement import SettlementError, read_settlement, reservation_text
 from protocol.usage import Usage
 
@@ -86,8 +87,13 @@ def test_any_bytes(raw: bytes) -> None:
         read_settlement(raw)
 
 
-@given(st.binary(min_size=16, max_size=16), st.lists(st.integers(0, 2**32 - 1), max_size=8))
-def test_ids_come_back(rid: bytes, places: list[int]) -> None:
-    text = reservation_text(rid, places)
+@given(
+    st.binary(min_size=16, max_size=16),
+    st.lists(st.integers(0, 2**32 - 1), max_size=8),
+    st.sampled_from([b"", model_tag("m"), model_tag(None)]),
+)
+def test_ids_come_back(rid: bytes, places: list[int], model: bytes) -> None:
+    text = reservation_text(rid, places, model)
     settlement = read_settlement(json.dumps({"reservation": text, "total_tokens": 1}).encode())
     assert (settlement.reservation, list(settlement.placements)) == (rid, places)
+    assert settlement.model == model

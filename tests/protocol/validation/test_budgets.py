@@ -40,6 +40,7 @@ REJECT = {"threshold_percent": 100, "action": "reject"}
         (f"{CONFIG}.fixed_cost", "positive", NOT_POSITIVE),
         (f"{CONFIG}.default_cost", "positive", NOT_POSITIVE),
         (f"{CONFIG}.default_max_completion", "positive", NOT_POSITIVE),
+        (f"{CONFIG}.reservation", "worst_case", [None, "", "average", 1, True, []]),
         (f"{CONFIG}.token_source", "object", [None, "simple_word", []]),
         (f"{CONFIG}.token_source.estimator", "simple_word", [None, "", "tiktoken", 1, []]),
         (STAGES, "non-empty", [..., None, [], {}, "x", 1]),
@@ -119,11 +120,15 @@ def test_values(full: dict[str, Any], report: Callable[..., Any]) -> None:
         cost=CostSource("llm:usd"),
         default_max_completion=50,
         estimator="tokenizer",
+        reservation="learned",
     )
 
 
 def test_settings_without_effect_are_pointed_out(warned: Warned) -> None:
     assert "no effect" in warned(f"{STAGES}[2].delay_ms", 5)[f"{STAGES}[2].delay_ms"]
     assert "no effect" in warned(f"{STAGES}[2].action", "reject")[f"{STAGES}[2].action"]
+    learned = f"{CONFIG}.cost_key"
+    assert "no effect" in warned(learned, "fixed")[f"{CONFIG}.reservation"]
+    assert warned(learned, "llm:tokens") == {}
     assert "30000" in warned(f"{STAGES}[1].delay_ms", 30001)[f"{STAGES}[1].delay_ms"]
     assert warned(f"{STAGES}[1].delay_ms", 30000) == {}

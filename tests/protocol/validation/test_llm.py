@@ -38,6 +38,7 @@ NOT_BOOLEAN: list[object] = [None, 0, 1, "true", "", [], {}]
         (f"{CONFIG}.max_completion_tokens", "positive", NOT_POSITIVE),
         (f"{CONFIG}.max_tokens_per_request", "positive", NOT_POSITIVE),
         (f"{CONFIG}.default_max_completion", "positive", NOT_POSITIVE),
+        (f"{CONFIG}.reservation", "worst_case", [None, "", "average", 1, True, []]),
         (f"{CONFIG}.token_source", "object", [None, "simple_word", []]),
         (f"{CONFIG}.token_source.estimator", "simple_word", [None, "", "tiktoken", 1, True]),
         (STREAMING, "object", [None, True, "x", []]),
@@ -69,6 +70,7 @@ def test_values(full: dict[str, Any], report: Callable[..., Any]) -> None:
         max_tokens_per_request=30,
         default_max_completion=1,
         estimator="header_hint",
+        reservation="learned",
         streaming=Streaming(
             enabled=False,
             enforce_mid_stream=False,
