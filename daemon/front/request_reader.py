@@ -10,6 +10,8 @@ Rules
   request is handed over unfinished, and the rest of its body follows piece by piece.
 - Header names are canonical: lower case, "_" as "-". The first of repeated headers counts, except
   X-Forwarded-For, whose lines are joined; a second Host is an error. Trailers are not headers.
+- An edge header (§4.2) spelled with "_" counts only if none is spelled with "-": gateways overwrite
+  a client's X-Forwarded-For, and many pass its X_Forwarded_For on, which must not count beside it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,11 +19,14 @@ from typing import Protocol
 
 import httptools
 
+from daemon.engine.edge_headers import is_edge_header
+
 MAX_FIELDS = 128
 """Header lines of one request."""
 _FIELD_FRAME = 4
 """Bytes of ": " and CRLF around a field's name and value."""
 _CANONICAL_ENTRIES = 4096
+_NONE: frozenset[bytes] = frozenset()
 
 
 class Refusal(Exception):  # noqa: N818 - an answer, not a fault of ours
@@ -108,6 +113,7 @@ class RequestReader:
         "_taker",
         "_target",
         "_trusted",
+        "_underscored",
         "_unheard",
         "_upgrades",
         "_verbatim",
@@ -172,6 +178,7 @@ class RequestReader:
         self._target = b""
         self._headers: dict[bytes, bytes] = {}
         self._repeated = 0
+        self._underscored = _NONE
         self._repeated_bytes = 0
         self._read_bytes = self._last_read
         self._body: bytes | bytearray = b""
@@ -192,23 +199,44 @@ class RequestReader:
         """Take one header; a trailer must not pose as one."""
         if not self._in_head:
             return
-        key = _canonical.get(name) or canonical_name(name)
+        key = _canonical.get(name)
         # llhttp leaves blanks at the end of a value; RFC 9112 §5.1 does not count them in.
         if value and value[-1] in b" \t":
             value = value.rstrip(b" \t")
         headers = self._headers
         if self._verbatim:
             self._raw.append((name, value))
+        if key is None:
+            key = canonical_name(name)
+            if b"_" in name:  # never in the cache, so that the others need not be searched
+                self._take_underscored(key, name, value)
+                return
         if key not in headers:
             headers[key] = value
             return
         self._repeated += 1
-        if key == b"x-forwarded-for":
+        if key in self._underscored:
+            self._underscored -= {key}
+            headers[key], value = value, headers[key]
+        elif key == b"x-forwarded-for":
             headers[key] += b", " + value
             value = b""  # counted there
         self._repeated_bytes += len(name) + len(value) + _FIELD_FRAME
         if key == b"host":
             raise Refusal("400 Bad Request", "more than one Host header")
+
+    def _take_underscored(self, key: bytes, name: bytes, value: bytes) -> None:
+        headers = self._headers
+        if key not in headers:
+            headers[key] = value
+            if is_edge_header(key):
+                self._underscored |= {key}
+            return
+        self._repeated += 1
+        if key == b"x-forwarded-for" and key in self._underscored:
+            headers[key] += b", " + value
+            value = b""
+        self._repeated_bytes += len(name) + len(value) + _FIELD_FRAME
 
     def on_headers_complete(self) -> None:
         """Judge the head before any of the body is read."""
@@ -315,12 +343,12 @@ def _too_large() -> Refusal:
 
 
 _canonical: dict[bytes, bytes] = {}
-"""Names as sent to canonical names: most clients send the same few. Bounded."""
+"""Names as sent, without "_", to canonical names: most clients send the same few. Bounded."""
 
 
 def canonical_name(name: bytes) -> bytes:
     """Return a header name in lower case with "_" as "-" (§4.1)."""
     key = name.lower().replace(b"_", b"-")
-    if len(_canonical) < _CANONICAL_ENTRIES:
+    if b"_" not in name and len(_canonical) < _CANONICAL_ENTRIES:
         _canonical[name] = key
     return key

@@ -158,12 +158,21 @@ def test_the_address_behind_trusted_proxies(daemon: Daemon) -> None:
 
 
 def test_forwarded_lines_are_joined(daemon: Daemon) -> None:
-    lines = b"X-Original-URI: /ip/\r\nX-Forwarded-For: 9.9.9.9\r\nX_Forwarded_For: 198.51.100.8\r\n"
+    lines = b"X-Original-URI: /ip/\r\nX-Forwarded-For: 9.9.9.9\r\nX-Forwarded-For: 198.51.100.8\r\n"
     with daemon.connect() as connection:
         connection.send(b"GET /v1/decision HTTP/1.1\r\nHost: a\r\n" + lines + b"\r\n")
         assert connection.answer().status == 200
     answer = daemon.decide("/ip/", {"X-Forwarded-For": "198.51.100.8"})
     assert answer.status == 429
+
+
+def test_underscores_do_not_get_beside_the_address_that_a_gateway_names(daemon: Daemon) -> None:
+    for last, status in ((1, 200), (2, 429)):
+        lines = b"X-Forwarded-For: 198.51.100.77\r\nX_Forwarded_For: 198.51.100.%d\r\n" % last
+        with daemon.connect() as connection:
+            head = b"GET /v1/decision HTTP/1.1\r\nHost: a\r\nX-Original-URI: /ip/\r\n"
+            connection.send(head + lines + b"\r\n")
+            assert connection.answer().status == status
 
 
 def test_white_space_behind_a_key_does_not_make_another_key(daemon: Daemon) -> None:

@@ -75,6 +75,41 @@ def test_a_request_with_its_parts() -> None:
     assert (request.peer, request.trusted) == ("192.0.2.1", False)
 
 
+@pytest.mark.parametrize(
+    ("lines", "name", "value"),
+    [
+        ([b"X_Asn: a"], b"x-asn", b"a"),
+        ([b"X_Asn: a", b"x_asn: b"], b"x-asn", b"a"),
+        ([b"X-Asn: a", b"X_Asn: b"], b"x-asn", b"a"),
+        ([b"X_Asn: b", b"X-Asn: a"], b"x-asn", b"a"),
+        ([b"X_Original_URI: b", b"X-Original-URI: a"], b"x-original-uri", b"a"),
+        ([b"X_Asn: b", b"X-Asn: a", b"X-Asn: c", b"X_Asn: d"], b"x-asn", b"a"),
+        ([b"X_Id: a", b"X-Id: b"], b"x-id", b"a"),
+    ],
+)
+def test_an_edge_header_with_underscores_counts_if_none_has_dashes(
+    lines: list[bytes], name: bytes, value: bytes
+) -> None:
+    assert one(get(b"Host: a", *lines)).headers[name] == value
+
+
+@pytest.mark.parametrize(
+    ("lines", "value"),
+    [
+        ([b"X_Forwarded_For: a", b"X_Forwarded-For: b"], b"a, b"),
+        ([b"X-Forwarded-For: a", b"x-forwarded-for: b"], b"a, b"),
+        ([b"X-Forwarded-For: a", b"X_Forwarded_For: b"], b"a"),
+        ([b"X_Forwarded_For: b", b"X-Forwarded-For: a"], b"a"),
+        ([b"X-Forwarded-For: a", b"X-Forwarded_For: b", b"X-Forwarded-For: c"], b"a, c"),
+        ([b"X_Forwarded_For: b", b"X-Forwarded-For: a", b"X_Forwarded_For: d"], b"a"),
+    ],
+)
+def test_underscores_do_not_get_beside_what_a_gateway_says_of_the_client(
+    lines: list[bytes], value: bytes
+) -> None:
+    assert one(get(b"Host: a", *lines)).headers[b"x-forwarded-for"] == value
+
+
 def test_any_cut_of_the_bytes_reads_the_same() -> None:
     text = post(
         b"Transfer-Encoding: chunked", b"X-Z: 1", body=b"3\r\nabc\r\n1;e=f\r\nd\r\n0\r\n\r\n"
@@ -220,7 +255,7 @@ def test_asterisk_form() -> None:
 
 
 def test_the_first_of_repeated_headers_counts_but_forwarded_for_is_joined() -> None:
-    lines = (b"X-A: 1", b"x_a: 2", b"X-Forwarded-For: 1.1.1.1", b"x_forwarded_for: 2.2.2.2")
+    lines = (b"X-A: 1", b"x_a: 2", b"X-Forwarded-For: 1.1.1.1", b"x-forwarded-for: 2.2.2.2")
     headers = one(get(b"Host: a", *lines)).headers
     assert headers[b"x-a"] == b"1"
     assert headers[b"x-forwarded-for"] == b"1.1.1.1, 2.2.2.2"
