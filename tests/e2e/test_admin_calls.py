@@ -131,7 +131,7 @@ def test_a_breaker_is_listed_and_reset_with_curl(serve: Serve, wait_until: Wait)
     assert circuit_state(daemon) == {"chat": 1, "docs": 1}
 
     only = json.dumps({"policy_id": "chat", "key": "search"})
-    assert curl(daemon, "http://admin" + RESET, "-d", only) == '{"reset":1}'
+    assert curl(daemon, "http://admin" + RESET, "-d", only) == '{"reset":1}\n'
     assert opened(daemon) == {("chat", "ads"), ("docs", "search")}
     assert circuit_state(daemon) == {"chat": 1, "docs": 1}
     # State and rate are gone: two more fit into the minute, as for a team that has spent nothing.
@@ -139,7 +139,7 @@ def test_a_breaker_is_listed_and_reset_with_curl(serve: Serve, wait_until: Wait)
     assert ask(daemon, "/chat/x", "ads") == OPEN
 
     every = json.dumps({"policy_id": "chat"})
-    assert curl(daemon, "http://admin" + RESET, "-d", every) == '{"reset":1}'
+    assert curl(daemon, "http://admin" + RESET, "-d", every) == '{"reset":1}\n'
     assert ask(daemon, "/chat/x", "ads") == CLOSED
     assert ask(daemon, "/docs/x", "search") == OPEN
     assert circuit_state(daemon) == {"chat": 0, "docs": 1}
@@ -401,7 +401,7 @@ def test_what_a_killed_daemon_left_is_replaced_and_a_living_one_is_not(
     why = f"FAIRVISOR_ADMIN_SOCKET: {path} is in use by another daemon"
     assert second.said() == f"fairvisor: {why}\n"
     with first.connect_at(str(path)) as connection:
-        assert connection.request("/v1/admin/breakers").body == b"[]"
+        assert connection.request("/v1/admin/breakers").body == b"[]\n"
 
 
 @pytest.mark.parametrize(

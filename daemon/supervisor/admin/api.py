@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
+import orjson
 
-from daemon.front.answers import answer
+from daemon.front.answers import respond
 from daemon.front.http1 import HttpConnection
 from daemon.front.request_reader import Inbound
 from daemon.front.trace import place
@@ -119,6 +120,11 @@ class AdminApi:
         errors = [{"path": each.path, "message": each.message} for each in found.problems]
         rejected = {"error": "bundle_rejected", "errors": errors, "version": found.version}
         return Answer(409, rejected)
+
+
+def answer(connection: HttpConnection, status: int, document: object, fields: str = "") -> None:
+    """Answer with a JSON document and, for those who read it in a terminal, the line's end."""
+    respond(connection, status, "application/json", orjson.dumps(document) + b"\n", fields)
 
 
 _RETRY: Final = "Retry-After: 1\r\n"
