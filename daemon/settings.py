@@ -11,6 +11,9 @@ from difflib import get_close_matches
 from ipaddress import ip_address
 from typing import Literal
 
+from daemon.admin_socket import DEFAULT as DEFAULT_ADMIN_SOCKET
+from daemon.admin_socket import VARIABLE as ADMIN_SOCKET
+from daemon.admin_socket import AdminSocket, admin_socket
 from daemon.llm.providers import PROVIDERS
 from daemon.upstream_url import UpstreamUrl, parse_upstream_url
 
@@ -87,6 +90,7 @@ class Settings:
     strip_request_headers: str
     upstream_connect_timeout: float
     upstream_timeout: float
+    admin_socket: AdminSocket
     provider_urls: Mapping[str, UpstreamUrl]
     """Where each provider of wrapper mode is, overrides applied."""
     signing_key: bytes | None = field(default=None, repr=False)
@@ -128,6 +132,10 @@ def load(environ: Mapping[str, str]) -> Settings:
             "for example http://127.0.0.1:9000"
         )
     values["provider_urls"] = _provider_urls(environ)
+    try:
+        values["admin_socket"] = admin_socket(environ)
+    except ValueError as error:
+        raise SettingsError(f"{ADMIN_SOCKET}: {error}") from None
     return Settings(**values)  # type: ignore[arg-type]  # VARIABLES names Settings' own fields
 
 
@@ -373,6 +381,14 @@ VARIABLES: tuple[Variable, ...] = (
         _positive,
     ),
     Variable(
+        ADMIN_SOCKET,
+        "admin_socket",
+        DEFAULT_ADMIN_SOCKET,
+        "path of the admin socket (mode 0600), or none; if the default cannot be had, "
+        "$XDG_RUNTIME_DIR/fairvisor/admin.sock, and without that a warning",
+        str,
+    ),
+    Variable(
         "FAIRVISOR_GEOIP_FILE", "geoip_file", None, "MaxMind country database for ip:country", str
     ),
     Variable(
@@ -398,7 +414,6 @@ NOT_YET: Mapping[str, tuple[str, ...]] = {
     "FAIRVISOR_STATE_DIR": ("none",),
     "FAIRVISOR_DURABILITY": ("memory",),
     "FAIRVISOR_STORE": ("local",),
-    "FAIRVISOR_ADMIN_SOCKET": (),
     "FAIRVISOR_SAAS_URL": (),
     "FAIRVISOR_EDGE_ID": (),
     "FAIRVISOR_EDGE_TOKEN": (),

@@ -14,10 +14,16 @@ Supervisor to shard
     [BUNDLE, generation, table, active]        install a rule table beside the active generation's
                                                and answer PREPARED
     [COLLECT, number]                          as above
+    [BREAKERS, number]                         answer [TOLD, number, [open, more]] with `open` rows
+                                               of identity, key, opened, resets (or None), and
+                                               whether there may be more of them
+    [RESET, number, identities, keys]          reset breakers by hand, of some keys or (None) all;
+                                               answer [TOLD, number, how many were open]
     [DRAIN]                                    exit
 Child to supervisor
     [READY]                                    serving
-    [PREPARED, generation], [SWITCHED, generation], [TALLY, number, snapshot]
+    [PREPARED, generation], [SWITCHED, generation], [TALLY, number, snapshot],
+    [TOLD, number, answer]
     [SCRAPE, number]                           a client asks this front for the metrics of all
     [FAILED, line, traceback]                  why it ends by itself
 
@@ -40,6 +46,9 @@ SCRAPE = 8
 METRICS = 9
 DRAIN = 10
 FAILED = 11
+BREAKERS = 12
+RESET = 13
+TOLD = 14
 
 
 def last_words(error: BaseException) -> bytes:

@@ -33,6 +33,7 @@ from collections.abc import MutableSequence, Sequence
 from typing import Any
 
 from protocol.operations import Key, Kind, RuleSpec
+from shard.algorithms.breaker import BreakerLimiter
 from shard.algorithms.registry import AnyLimiter, build
 
 _ENTRY_BYTES = 130
@@ -46,14 +47,19 @@ _VISITS_PER_NEW = 16
 
 
 class _Counters:
-    """The states of one rule, shared by its tables of all generations; `limiter` is the newest."""
+    """The states of one rule, shared by its tables of all generations; `limiter` is the newest.
 
-    __slots__ = ("dead", "idle_at", "limiter", "spec", "states", "touched")
+    `refusing` holds the keys of breakers that have refused: all that are open, and some that are
+    not any more.
+    """
+
+    __slots__ = ("dead", "idle_at", "limiter", "refusing", "spec", "states", "touched")
 
     def __init__(self, spec: RuleSpec) -> None:
         self.adopt(spec)
         self.states: dict[Key, Any] = {}
         self.touched: set[Key] = set()
+        self.refusing: dict[Key, None] = {}
         self.dead = False
 
     def adopt(self, spec: RuleSpec) -> None:
@@ -77,6 +83,7 @@ class CounterTable:
         "identity",
         "kind",
         "number",
+        "refusing",
         "segment",
         "settle",
         "shadow",
@@ -98,6 +105,7 @@ class CounterTable:
         self.charge = counters.limiter.charge
         self.states = counters.states
         self.touch = counters.touched.add
+        self.refusing = counters.refusing
 
     @property
     def limiter(self) -> AnyLimiter:
@@ -190,12 +198,6 @@ class CounterStore:
         self._counters[spec.identity] = counters = _Counters(spec)
         return counters
 
-    def reset(self, kind: Kind) -> None:
-        """Make all counters of a kind fresh, e.g. breakers by hand (§5.8)."""
-        for counters in self._counters.values():
-            if counters.spec.kind == kind:
-                counters.states.update(dict.fromkeys(counters.states))
-
     def enter(self, key: Key, counters: _Counters, state: object, now: int) -> None:
         """Put a counter that is not in its dict yet on the ring (`CounterTable.add`)."""
         weight = _weigh(key, state)
@@ -206,6 +208,9 @@ class CounterStore:
         self._marks.append(_mark(state))
         self._used.append(now)
         self._weights.append(weight)
+        limiter = counters.limiter
+        if isinstance(limiter, BreakerLimiter) and limiter.opened(state, now):  # type: ignore[arg-type]  # its own
+            counters.refusing[key] = None
 
     def sweep(self, now: int, budget: int) -> int:
         """Drop what is idle, then what memory is too short for; return how many counters went.
@@ -279,6 +284,7 @@ class CounterStore:
         counters, key = self._owners[at], self._keys[at]
         del counters.states[key]
         counters.touched.discard(key)
+        counters.refusing.pop(key, None)
         self.bytes -= self._weights[at]
         columns: tuple[MutableSequence[Any], ...] = (
             self._keys,

@@ -10,7 +10,9 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Generator
+from functools import partial
 
 from setproctitle import setproctitle
 
@@ -52,6 +54,7 @@ class ShardServer:
         self._service: ShardService | None = None
         self._running = True
         self._tidied = 0.0
+        self._resets: deque[tuple[int, Generator[None, None, int]]] = deque()
 
     def run(self) -> None:
         """Serve until told to stop."""
@@ -65,7 +68,7 @@ class ShardServer:
         }
         links = self._links
         while self._running:
-            for fd, mask in self._poll.poll(IDLE_SECONDS):
+            for fd, mask in self._poll.poll(0 if self._resets else IDLE_SECONDS):
                 peer = links.get(fd)
                 if peer is None:
                     handler = handlers.get(fd)
@@ -75,10 +78,12 @@ class ShardServer:
                     self._serve(fd, peer)
                 elif mask & select.EPOLLOUT:
                     self._send(fd, peer)
+            if self._resets:
+                self._reset_on()
             now = time.monotonic()
             if now - self._tidied >= TIDY_SECONDS and self._service is not None:
                 self._tidied = now
-                self._service.tidy(time.time_ns() // 1000, TIDY_BUDGET)
+                self._service.tidy(now_us(), TIDY_BUDGET)
 
     def _accept(self) -> None:
         try:
@@ -159,9 +164,24 @@ class ShardServer:
                     self._open()
                 self._tell(control.PREPARED, generation)
             case [control.COLLECT, int(number)] if self._service is not None:
-                self._tell(control.TALLY, number, dict(self._service.figures()))
+                self._tell(control.TALLY, number, self._service.figures(now_us()))
+            case [control.BREAKERS, int(number)] if self._service is not None:
+                self._tell(control.TOLD, number, self._service.open_breakers(now_us()))
+            case [control.RESET, int(number), list(identities), keys] if self._service is not None:
+                service, chosen = self._service, keys if isinstance(keys, list) else None
+                moment = partial(_moment, service)
+                self._resets.append((number, service.reset_breakers(identities, chosen, moment)))
             case [control.DRAIN]:
                 self._running = False
+
+    def _reset_on(self) -> None:
+        """Go on with the oldest reset; fronts that wait are answered in between."""
+        number, reset = self._resets[0]
+        try:
+            next(reset)
+        except StopIteration as end:
+            self._resets.popleft()
+            self._tell(control.TOLD, number, end.value)
 
     def _open(self) -> None:
         """Begin to accept fronts; before the first rule table there is nothing to ask."""
@@ -178,6 +198,15 @@ class ShardServer:
             sock.settimeout(0)
         except OSError:
             self._running = False
+
+
+def _moment(service: ShardService) -> int:
+    return service.moment(now_us())
+
+
+def now_us() -> int:
+    """Return the time in microseconds since the epoch."""
+    return time.time_ns() // 1000
 
 
 def log(text: str) -> None:

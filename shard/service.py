@@ -10,11 +10,13 @@ what they ask it to undo may have been charged to its predecessor. Such undos ar
 they would give back what was never taken. So are those of a generation that is forgotten.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Generator
+from itertools import chain
 
 from protocol.frames import DECIDE, SETTLE, UNDO, FrameError
-from protocol.operations import RuleSpec
+from protocol.operations import Key, RuleSpec
 from protocol.usage import Usage
+from shard import breakers
 from shard.counters import CounterStore, CounterTable
 from shard.reservations import Reservations
 from shard.transaction import Entry, Transactions
@@ -89,14 +91,40 @@ class ShardService:
         self.store.sweep(now, budget)
         self.reservations.expire(now, budget)
 
-    def figures(self) -> Mapping[str, int]:
-        """Return the shard's gauges for the metrics."""
+    def figures(self, now: int) -> dict[str, object]:
+        """Return the shard's gauges for the metrics, and the identities of open breakers."""
         return {
             "counters": self.store.size,
             "evicted": self.store.evicted,
             "reservations": len(self.reservations),
             "expired": self.reservations.forgotten,
+            "breakers": breakers.any_open(self._breakers(), now),
         }
+
+    def open_breakers(self, now: int) -> tuple[list[breakers.Open], bool]:
+        """Return the breakers that are open at `now`, and whether there may be more."""
+        return breakers.listed(self._breakers(), now)
+
+    def reset_breakers(
+        self,
+        identities: Collection[str] | None,
+        keys: Collection[Key] | None,
+        moment: Callable[[], int],
+    ) -> Generator[None, None, int]:
+        """Reset breakers by hand, step by step; return how many were open.
+
+        None means all. `moment` is asked in every step for a time after every charge so far.
+        """
+        found = self._breakers()
+        return breakers.reset(found, found if identities is None else identities, keys, moment)
+
+    def moment(self, stamp: int) -> int:
+        """Return a time after every one so far; none to come lies before it (see `_now`)."""
+        self._latest = self._now(stamp) + 1
+        return self._latest
+
+    def _breakers(self) -> breakers.Breakers:
+        return breakers.breakers(chain.from_iterable(self._generations.values()))
 
     def _tables(self, generation: int) -> list[CounterTable]:
         tables = self._generations.get(generation)

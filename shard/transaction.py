@@ -49,10 +49,12 @@ class Transactions:
                     table.states[key] = new
             elif state is not None:
                 table.touch(key)
+            if type(verdict) is list and table.kind == "breaker":
+                table.refusing[key] = None
             return verdict
         return self._several(tables, item, now)
 
-    def _several(  # noqa: C901 - one loop over one request's operations, all cases in sight
+    def _several(  # noqa: C901, PLR0912 - one loop over one request's operations, all cases in sight
         self, tables: Sequence[CounterTable], item: list[Wire], now: int
     ) -> object:
         first = len(item) % 3
@@ -87,6 +89,8 @@ class Transactions:
                 if table.kind != "loop":
                     done.append((table, key, state, cost))
                 continue
+            if table.kind == "breaker":
+                table.refusing[key] = None
             if table.shadow:
                 _put_back(done, segment_start)
                 skipped = segment

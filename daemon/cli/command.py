@@ -1,4 +1,4 @@
-"""The two shapes of click command that §16 asks for."""
+"""The shapes of click command that §16 asks for."""
 
 from collections.abc import Mapping
 from importlib import import_module
@@ -32,7 +32,19 @@ class Command(click.Command):
         return super().parse_args(ctx, plain + args[end:])
 
 
-class LazyGroup(click.Group):
+class Group(click.Group):
+    """A command that only holds others."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Refuse to guess when no command is named."""
+        if not args and not ctx.resilient_parsing:
+            name = ctx.command_path.removeprefix("fairvisor").strip()
+            hint = f"fairvisor help {name}".rstrip()
+            raise click.UsageError(f"no command given; `{hint}` lists them", ctx)
+        return super().parse_args(ctx, args)
+
+
+class LazyGroup(Group):
     """Commands that are imported when they are called: `version` need not wait for `serve`.
 
     `commands` maps a name to (what it does, its module); the module holds the command under the
@@ -54,12 +66,6 @@ class LazyGroup(click.Group):
         _, module = self.table[cmd_name]
         found = getattr(import_module(module), cmd_name)
         return found if isinstance(found, click.Command) else None
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Refuse to guess when no command is named."""
-        if not args and not ctx.resilient_parsing:
-            raise click.UsageError("no command given; `fairvisor help` lists them", ctx)
-        return super().parse_args(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
         """List the commands without importing them."""

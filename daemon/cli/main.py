@@ -8,6 +8,7 @@ COMMANDS = {
     "validate": ("Check a policy bundle and list every mistake.", "daemon.cli.validate"),
     "test": ("Replay requests against a bundle in simulated time.", "daemon.cli.test"),
     "status": ("Ask a running daemon how it is.", "daemon.cli.status"),
+    "breaker": ("List and reset spend circuit breakers.", "daemon.cli.breaker"),
     "logs": ("Filter decision records.", "daemon.cli.logs"),
     "gateway": (
         "Print the configuration of a gateway that asks this daemon.",

@@ -20,6 +20,7 @@ from collections import deque
 
 from daemon.front.request_reader import Inbound, Refusal, RequestReader
 from daemon.front.surroundings import Server, Watcher
+from daemon.front.trace import place
 
 log = logging.getLogger("fairvisor")
 
@@ -211,9 +212,10 @@ class HttpConnection(asyncio.Protocol):
         self.deadline = NEVER
         try:
             self._server.app.handle(self, inbound)
-        except Exception:
+        except Exception as error:  # noqa: BLE001 - one request must not take others with it
             # Whoever called may be a shard's link with other requests' replies in hand.
-            log.exception("a request could not be handled")
+            kind = type(error).__name__
+            log.error("a request could not be handled: %s at %s", kind, place(error))  # noqa: TRY400 - its text may quote the request
             self.respond(_FAILED)
 
     # the app's side

@@ -6,8 +6,6 @@ line to log.
 
 import logging
 from collections.abc import Sequence
-from traceback import extract_tb
-from typing import Final
 
 from daemon.engine.checks import Check
 from daemon.engine.edge_headers import first_edge_header
@@ -16,8 +14,7 @@ from daemon.front.rate_limited_log import RateLimitedLog
 from daemon.front.records import RecordWriter
 from daemon.front.request_reader import Inbound
 from daemon.front.tally import Tally
-
-_FRAMES: Final = 8
+from daemon.front.trace import place
 
 
 class Recorder:
@@ -85,11 +82,10 @@ class Recorder:
 
     def _say(self, what: str, error: Exception, now: float) -> None:
         """Log where an error came from. Its message stays out: it may quote the request."""
-        frames = extract_tb(error.__traceback__)[-_FRAMES:]
-        trace = ", ".join(f"{each.filename}:{each.lineno} {each.name}" for each in reversed(frames))
         kind = type(error).__name__
         message = "a %s failed with %s at %s"
-        self._log.say("error", f"{what} {kind}", now, logging.ERROR, message, what, kind, trace)
+        where = place(error)
+        self._log.say("error", f"{what} {kind}", now, logging.ERROR, message, what, kind, where)
 
 
 def _edge_name(name: bytes) -> str:

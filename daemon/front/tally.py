@@ -17,15 +17,12 @@ from collections.abc import Sequence
 from daemon.engine.checks import Check
 from daemon.engine.engine import Finished, active
 from daemon.engine.evaluation import Evaluation, granted
-from protocol.bundle import MICRO, Bundle, LlmBudget
+from protocol.bundle import Bundle, LlmBudget
 from protocol.decision import Decision
-from protocol.operations import Key, Verdict
+from protocol.operations import Verdict
 
 BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 """Upper bounds of `decision_duration_seconds`, in seconds."""
-
-MAX_OPEN_BREAKERS = 10_000
-"""Open breakers that one front keeps in mind for `circuit_state`."""
 
 Labels = tuple[str, ...]
 _Outcome = tuple[str, str, str | None, str, tuple[str, ...]]
@@ -34,21 +31,18 @@ _UNROUTED = frozenset(
     {"kill_switch_active", "invalid_token", "no_bundle_loaded", "service_unavailable"}
 )
 """Reasons that come before routing: whether a policy matched is not known."""
-_FOREVER = float("inf")
 
 
 class Tally:
     """Counters by (family, labels), the duration histogram by (route, mode), and gauges."""
 
     __slots__ = (
-        "_breakers",
         "_counts",
         "_decisions",
         "_durations",
         "_gauges",
         "_granted",
         "_left",
-        "_open",
         "_reported",
     )
 
@@ -60,8 +54,6 @@ class Tally:
         self._reported: dict[Check, Decision] = {}
         self._left: dict[Check, Verdict] = {}
         self._gauges: dict[tuple[str, Labels], tuple[float, int]] = {}
-        self._breakers: set[str] = set()
-        self._open: dict[tuple[str, Key], float] = {}
 
     def decided(self, decision: Decision, mode: str, seconds: float) -> None:
         """Count one decision and how long it took."""
@@ -91,8 +83,6 @@ class Tally:
             self._reported[outcome.tightest[0]] = decision
         if evaluation.reservation and decision.action != "reject":
             self._reserved(evaluation)
-        if outcome.spend_rate is not None:
-            self._note_breakers(evaluation)
         if outcome.warning is not None or decision.loop_count or outcome.shadowed is not None:
             self._loops(evaluation, outcome.refused_at)
         if evaluation.missing:
@@ -138,7 +128,6 @@ class Tally:
     def forget_gauges(self) -> None:
         """Drop gauges: another bundle may not have what they speak of."""
         self._gauges.clear()
-        self._breakers.clear()
         self._reported.clear()
         self._left.clear()
 
@@ -176,9 +165,6 @@ class Tally:
                         labels = (window, check.policy_id, check.route)
                         self.gauge("tokens_remaining", labels, left, now)
         self._left.clear()
-        opened = {policy for (policy, _), until in self._open.items() if until > now}
-        for policy in self._breakers:
-            self.gauge("circuit_state", (policy,), int(policy in opened), now)
 
     def _verdicts(self, evaluation: Evaluation, finished: Finished) -> None:
         """Count the verdicts of an evaluation in which something refused or did not answer."""
@@ -212,25 +198,6 @@ class Tally:
                 self.add("tokens_consumed_total", labels, cost)
                 if not check.shadow:
                     self._left[check] = verdict
-
-    def _note_breakers(self, evaluation: Evaluation) -> None:
-        """Remember which breakers are open, until they say otherwise or reset themselves."""
-        for index, check in enumerate(evaluation.checks):
-            breaker = check.breaker
-            if breaker is None:
-                continue
-            verdict = evaluation.verdict(index)
-            if verdict is None:
-                continue
-            self._breakers.add(check.policy_id)
-            key = (check.policy_id, evaluation.keys[index])
-            self._open.pop(key, None)
-            if not granted(verdict) and isinstance(verdict, list):
-                retry = -(verdict[0] or 0)
-                until = evaluation.context.now + retry * MICRO
-                self._open[key] = until if breaker.auto_reset_minutes else _FOREVER
-                if len(self._open) > MAX_OPEN_BREAKERS:
-                    del self._open[next(iter(self._open))]
 
     def _loops(self, evaluation: Evaluation, refused_at: int | None) -> None:
         """Count a request once per policy that found it to loop."""

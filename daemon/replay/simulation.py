@@ -54,6 +54,7 @@ class Replay:
         self.evaluation: Evaluation | None = None
         self._reservations: dict[int, tuple[Engine, Evaluation]] = {}
         self._numbers = count()
+        self._now = 0
         if bundle is not None:
             self.load(bundle)
 
@@ -69,6 +70,7 @@ class Replay:
     def decide(self, request: Request, now: int) -> tuple[int, Finished]:
         """Return the request's number and its decision, charged on the shards."""
         number = next(self._numbers)
+        self._now = now
         engine = self.engine
         self.evaluation = None
         if engine is None:
@@ -111,9 +113,10 @@ class Replay:
         self._reservations.pop(number, None)
 
     def reset_breakers(self) -> None:
-        """Close every circuit breaker by hand (§17)."""
+        """Reset every circuit breaker by hand, at the time of the last request (§17)."""
         for shard in self._shards:
-            shard.store.reset("breaker")
+            for _step in shard.reset_breakers(None, None, lambda: self._now):
+                pass
 
     def _ask(self, shard: int, message: list[object]) -> tuple[int, list[Any]]:
         reply = self._shards[shard].answer(_wire(message))

@@ -63,6 +63,14 @@ class Collection:
         kind = child.name.split()[0]
         self._restarts[kind] = self._restarts.get(kind, 0) + 1
 
+    def open_breakers(self) -> set[str]:
+        """Return the identities of which some breaker is open, by the last snapshots."""
+        found: set[str] = set()
+        for shard in self._shards:
+            if isinstance(shard.snapshot, dict):
+                found.update(shard.snapshot["breakers"])
+        return found
+
     def totals(self) -> Totals:
         """Return the sum of the last snapshots."""
         totals = Totals()

@@ -51,7 +51,7 @@ def _bind_tcp(address: TcpAddress) -> socket.socket:
 def _bind_unix(address: UnixAddress) -> socket.socket:
     path = Path(address.path)
     if path.exists() and stat.S_ISSOCK(path.stat().st_mode):
-        if _answers(path):
+        if answers(path):
             raise OSError(errno.EADDRINUSE, "in use")
         path.unlink()
     return _listen_at(path)
@@ -68,7 +68,7 @@ def _listen_at(path: Path) -> socket.socket:
     return sock
 
 
-def _answers(path: Path) -> bool:
+def answers(path: Path) -> bool:
     """Return whether somebody listens on a Unix socket, or whether it was left behind."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(1.0)

@@ -2,8 +2,8 @@
 
 `FAMILIES` is the table of §15. Every family is always present with HELP and TYPE; snapshots of the
 fronts (`daemon.front.tally`) add up. A gauge that several fronts report is that of the newest
-snapshot in which it changed, the smallest of equally new ones; a breaker counts as open while any
-front holds it open. Other gauges come from the supervisor.
+snapshot in which it changed, the smallest of equally new ones. Other gauges come from shards and
+the supervisor.
 """
 
 from collections import defaultdict
@@ -137,11 +137,7 @@ class Totals:
 
     def _gauge(self, key: tuple[str, Labels], value: float, changed: float) -> None:
         known = self.gauges.get(key)
-        if known is None:
-            self.gauges[key] = value, changed
-        elif key[0] == "circuit_state":
-            self.gauges[key] = max(value, known[0]), changed
-        elif (-changed, value) < (-known[1], known[0]):
+        if known is None or (-changed, value) < (-known[1], known[0]):
             self.gauges[key] = value, changed
 
     def set(self, family: str, value: float, labels: Labels = ()) -> None:

@@ -6,7 +6,6 @@ import os
 import secrets
 import signal
 import sys
-import time
 from collections.abc import Coroutine
 from contextlib import ExitStack, suppress
 from socket import socket
@@ -14,18 +13,20 @@ from typing import Any
 
 from setproctitle import setproctitle
 
-from daemon.engine.engine import active
-from daemon.engine.record import switch_scope
 from daemon.settings import Settings
+from daemon.supervisor import exposition
+from daemon.supervisor.admin.api import AdminApi
+from daemon.supervisor.admin.breakers import BreakerDesk
+from daemon.supervisor.admin.questions import Questions
+from daemon.supervisor.admin.service import AdminService
 from daemon.supervisor.bundles import Loaded
 from daemon.supervisor.children import Child
 from daemon.supervisor.collection import Collection
 from daemon.supervisor.listeners import ListenError, RuntimeFolder, bind
 from daemon.supervisor.metrics import render
-from daemon.supervisor.reload import Generation, Reloader
-from daemon.version import package_version
+from daemon.supervisor.reload import Reloaded, Reloader
+from daemon.supervisor.reports import Reports, now_us
 from protocol import control
-from protocol.bundle import MICRO
 
 log = logging.getLogger("fairvisor")
 
@@ -45,17 +46,19 @@ class Supervisor:
         self._collection = Collection(self._shards, self._fronts)
         self._stopping = False
         self._failure = ""
+        self._reports = Reports(lambda: self._reloader.active.loaded.bundle)
         self._reloader = Reloader(
             settings.config_file or "",
             loaded,
             settings.signing_key,
             self._shards,
             self._fronts,
-            self._applied,
+            self._reports,
         )
+        self._questions = Questions(self._shards)
         self._stop = asyncio.Event()
         self._ready = asyncio.Event()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[object]] = set()
 
     async def run(self) -> int:
         """Serve until a signal says stop; return the exit code."""
@@ -70,6 +73,8 @@ class Supervisor:
             try:
                 for address in self._settings.listen:
                     listeners.append(bind(address))  # noqa: PERF401 - what was bound before a failure
+                admin = AdminService(self._settings.admin_socket)
+                stack.callback(admin.remove)
                 folder = RuntimeFolder()
                 stack.callback(folder.remove)
                 stack.callback(self._end_children)
@@ -77,25 +82,34 @@ class Supervisor:
             except ListenError as error:
                 self._failure = str(error)
             else:
-                await self._serve(listeners)
+                await self._serve(listeners, admin)
         if self._failure:
             sys.stderr.write(f"fairvisor: {self._failure}\n")
             return 1
         return 0
 
-    async def _serve(self, listeners: list[socket]) -> None:
+    async def _serve(self, listeners: list[socket], admin: AdminService) -> None:
         self._task(self._announce([_listener_name(listener) for listener in listeners]))
         regular = (
             self._task(self._collection.regularly()),
             self._task(self._reloader.watch(self._settings.file_poll_interval)),
+            self._task(self._reports.watch_overrides()),
         )
+        await admin.start(self._admin_api())
         await self._stop.wait()
         self._stopping = True
         for task in regular:
             task.cancel()
         self._close(listeners)
+        await admin.stop()
         if not self._failure or self._ready.is_set():
             await self._drain()
+        self._reports.close()
+
+    def _admin_api(self) -> AdminApi:
+        active, tell = (lambda: self._reloader.active), self._reports.tell
+        desk = BreakerDesk(self._questions, active, self._jitter_key, tell)
+        return AdminApi(desk, self._reload_now)
 
     def _end_children(self) -> None:
         for child in self._fronts + self._shards:
@@ -160,21 +174,12 @@ class Supervisor:
         child.tell(control.CONFIGURE, {"jitter_key": self._jitter_key})
         self._reloader.equip_front(child)
 
-    def _applied(self, applied: Generation) -> None:
-        bundle = applied.loaded.bundle
-        log.info(
-            "bundle_applied: version %d with %d policies, %s",
-            bundle.version,
-            len(bundle.policies),
-            bundle.hash,
-        )
-
     def _reload(self) -> None:
         log.info("SIGHUP: reading %s again", self._settings.config_file)
         self._task(self._reload_now())
 
-    async def _reload_now(self) -> None:
-        await self._reloader.reload(rollback=True)
+    async def _reload_now(self) -> Reloaded:
+        return await self._reloader.reload(rollback=True)
 
     def _hear(self, child: Child, message: list[object]) -> None:
         match message:
@@ -192,6 +197,8 @@ class Supervisor:
                 child.switched = number
             case [control.TALLY, int(number), snapshot]:
                 self._collection.hear(child, number, snapshot)
+            case [control.TOLD, int(number), answer]:
+                self._questions.hear(number, answer)
             case [control.SCRAPE, int(number)]:
                 self._task(self._scrape(child, number))
 
@@ -202,6 +209,7 @@ class Supervisor:
 
     def _ended(self, child: Child, how: str) -> None:
         self._collection.ended(child)
+        self._questions.ended(child)
         if self._stopping:
             return
         self._collection.restarted(child)
@@ -236,21 +244,10 @@ class Supervisor:
 
     def _exposition(self) -> bytes:
         totals = self._collection.totals()
-        bundle = self._reloader.active.loaded.bundle
-        now = time.time_ns() // 1000
-        totals.set("build_info", 1, (package_version(),))
-        totals.set("config_info", 1, (str(bundle.version), bundle.hash))
-        totals.set("bundle_version", bundle.version)
-        totals.set("global_shadow_active", active(bundle.global_shadow, now))
-        totals.set("kill_switch_override_active", active(bundle.kill_switch_override, now))
-        for switch in bundle.kill_switches:
-            in_force = switch.expires_at is None or switch.expires_at * MICRO >= now
-            totals.raise_to(
-                "kill_switch_active", in_force, (switch_scope(switch, self._jitter_key),)
-            )
-        for policy in bundle.policies:
-            if policy.mode == "shadow":
-                totals.set("shadow_mode_active", 1, (policy.id,))
+        active = self._reloader.active
+        exposition.add_build(totals)
+        exposition.add_bundle(totals, active.loaded.bundle, self._jitter_key, now_us())
+        exposition.add_breakers(totals, active.breakers.items(), self._collection.open_breakers())
         return render(totals)
 
     async def _drain(self) -> None:
@@ -264,7 +261,7 @@ class Supervisor:
                 await asyncio.wait_for(gone, DRAIN_SECONDS)
         log.info("stopped")
 
-    def _task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def _task(self, work: Coroutine[Any, Any, object]) -> asyncio.Task[object]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -12,17 +12,20 @@ Rules
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import count
+from typing import Protocol
 
 from daemon.engine.compile import compile_bundle
 from daemon.engine.costs import CostCompiler
 from daemon.engine.sources import no_prices
 from daemon.supervisor.bundles import BundleError, Loaded, read_bundle, signature
 from daemon.supervisor.children import Child
+from daemon.supervisor.safeguards import Breaker, breakers
 from protocol import control
+from protocol.bundle import Problem
 
 log = logging.getLogger("fairvisor")
 
@@ -32,16 +35,42 @@ SWITCH_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """A bundle with its number and the time it was loaded."""
+    """A bundle with its number, the time it was loaded, and its breakers by identity."""
 
     number: int
     loaded: Loaded
     loaded_at: str
+    breakers: Mapping[str, Breaker]
+
+
+@dataclass(frozen=True, slots=True)
+class Reloaded:
+    """What became of a reload: `problems` with the bundle, a `failure` of ours, or neither.
+
+    `version` and `hash` are those of the bundle that serves now; `applied`: it is another one.
+    """
+
+    version: int
+    hash: str
+    applied: bool = False
+    problems: tuple[Problem, ...] = ()
+    failure: str = ""
+
+
+class Listener(Protocol):
+    """Whoever wants to know what becomes of bundles."""
+
+    def applied(self) -> None:
+        """Hear that another bundle is active."""
+
+    def rejected(self, problems: Sequence[Problem]) -> None:
+        """Hear that a bundle was not taken."""
 
 
 def generation(number: int, loaded: Loaded) -> Generation:
     """Return a bundle as a generation loaded now."""
-    return Generation(number, loaded, datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
+    loaded_at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return Generation(number, loaded, loaded_at, breakers(loaded.bundle))
 
 
 def acceptable(active: int, offered: int, *, rollback: bool) -> bool:
@@ -59,7 +88,7 @@ class Reloader:
         signing_key: bytes | None,
         shards: Sequence[Child],
         fronts: Sequence[Child],
-        applied: Callable[[Generation], None],
+        listener: Listener,
     ) -> None:
         self.active = generation(1, loaded)
         self._coming: Generation | None = None
@@ -68,7 +97,7 @@ class Reloader:
         self._signing_key = signing_key
         self._shards = shards
         self._fronts = fronts
-        self._applied = applied
+        self._listener = listener
         self._seen = signature(path, loaded)
         self._complained = ""
         self._busy = asyncio.Lock()
@@ -96,16 +125,17 @@ class Reloader:
                 self._seen = seen
                 await self.reload(rollback=False)
 
-    async def reload(self, *, rollback: bool) -> bool:
-        """Read the file and apply it if it may be; return whether it is now the active bundle."""
+    async def reload(self, *, rollback: bool) -> Reloaded:
+        """Read the file and apply it if it may be; return what became of it."""
         async with self._busy:
             try:
                 loaded = read_bundle(self._path, now=time.time(), signing_key=self._signing_key)
             except BundleError as error:
                 self._report(error)
-                return False
-            if not self._wanted(loaded, rollback=rollback):
-                return False
+                return self._serving(problems=error.problems)
+            unwanted = self._unwanted(loaded, rollback=rollback)
+            if unwanted is not None:
+                return self._serving(problems=unwanted)
             for warning in loaded.warnings:
                 log.warning("%s: %s: %s", self._path, warning.path, warning.message)
             # A number is never used twice: a late answer must not count for the next bundle.
@@ -122,13 +152,26 @@ class Reloader:
         for problem in error.problems:
             log.log(level, "%s: %s: %s: %s", what, error.path, problem.path, problem.message)
         log.log(level, "version %d keeps serving", self._version)
+        if not error.missing:
+            self._listener.rejected(error.problems)
 
-    def _wanted(self, loaded: Loaded, *, rollback: bool) -> bool:
+    def _serving(
+        self, *, applied: bool = False, problems: tuple[Problem, ...] = (), failure: str = ""
+    ) -> Reloaded:
+        bundle = self.active.loaded.bundle
+        return Reloaded(bundle.version, bundle.hash, applied, problems, failure)
+
+    def _unwanted(self, loaded: Loaded, *, rollback: bool) -> tuple[Problem, ...] | None:
+        """Return None if a bundle is to be applied, else why not; nothing if it is active."""
         same = loaded.bundle.hash == self.active.loaded.bundle.hash
         if same:
-            return loaded.jwks != self.active.loaded.jwks
+            return () if loaded.jwks == self.active.loaded.jwks else None
         if acceptable(self._version, loaded.bundle.version, rollback=rollback):
-            return True
+            return None
+        problem = Problem(
+            "$.bundle_version",
+            f"version_not_monotonic: is {loaded.bundle.version}, and {self._version} is active",
+        )
         if self._complained != loaded.bundle.hash:
             self._complained = loaded.bundle.hash
             log.error(
@@ -138,9 +181,10 @@ class Reloader:
                 loaded.bundle.version,
                 self._version,
             )
-        return False
+            self._listener.rejected((problem,))
+        return (problem,)
 
-    async def _apply(self, coming: Generation) -> bool:
+    async def _apply(self, coming: Generation) -> Reloaded:
         self._coming = coming
         table = rule_table(coming.loaded)
         for shard in self._shards:
@@ -164,13 +208,14 @@ class Reloader:
                 log.error("%s did not switch in time; replacing it", front.name)
                 front.kill()
         self._complained = ""
-        self._applied(coming)
-        return True
+        self._listener.applied()
+        return self._serving(applied=True)
 
-    def _give_up(self, reason: str) -> bool:
+    def _give_up(self, reason: str) -> Reloaded:
         self._coming = None
         log.error("bundle_rejected: %s; version %d keeps serving", reason, self._version)
-        return False
+        self._listener.rejected((Problem("$", reason),))
+        return self._serving(failure=reason)
 
 
 def rule_table(loaded: Loaded) -> list[list[object]]:

@@ -8,20 +8,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from click import Context
+
 from adapters.catalogue import GATEWAYS
 from daemon.cli.main import main
 from daemon.engine.engine import Engine
 from daemon.engine.evaluation import Evaluation
 from daemon.engine.sources import Sources
-from daemon.replay import Replay, request_of
+from daemon.replay import request_of
 from daemon.settings import MODES, NOT_YET, VARIABLES
-from protocol.bundle import MICRO, Bundle
 from protocol.bundle_text import load
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs/limits-of-this-version.md").read_text()
-BREAKER = ROOT / "examples/policies/circuit-breaker/policy.json"
-OPENED = 1_770_000_000
 
 
 def test_it_names_every_variable_that_changes_nothing_and_no_other() -> None:
@@ -36,7 +35,7 @@ def test_every_mode_is_there() -> None:
 
 
 def test_there_are_no_commands_that_need_what_is_missing() -> None:
-    assert not {"breaker", "connect"} & set(main.commands)
+    assert "connect" not in main.list_commands(Context(main))
 
 
 def test_there_is_no_adapter_for_the_gateways_that_are_named_as_missing() -> None:
@@ -83,54 +82,7 @@ def test_a_killed_shard_forgets_and_a_reload_does_not(
     assert left() == "1"
 
 
-def opened_breaker() -> Replay:
-    replay = Replay(bundle("chat"), SOURCES)
-    reasons = [ask(replay, OPENED, 2000) for _ in range(3)]
-    assert reasons[-1] == "circuit_breaker_open"
-    return replay
-
-
 SOURCES = Sources(draw_id=lambda: bytes(16), shards=1)
-
-
-def bundle(policy_id: str, **breaker: object) -> Bundle:
-    document = json.loads(BREAKER.read_text())
-    (policy,) = document["policies"]
-    policy["id"] = policy_id
-    policy["spec"]["circuit_breaker"] |= {"auto_reset_after_minutes": 0} | breaker
-    loaded = load(json.dumps(document).encode(), now=0.0).bundle
-    assert loaded is not None
-    return loaded
-
-
-def ask(replay: Replay, at: int, tokens: int = 10) -> str:
-    entry = {
-        "method": "POST",
-        "path": "/v1/chat/completions",
-        "headers": {"X-Team": "search"},
-        "body": {"max_tokens": tokens, "messages": []},
-    }
-    return replay.decide(request_of(entry, SOURCES), at * MICRO)[1].decision.reason
-
-
-def test_a_breaker_without_reset_stays_open() -> None:
-    replay = opened_breaker()
-    assert ask(replay, OPENED + 30 * 86_400) == "circuit_breaker_open"
-    replay.load(bundle("chat", spend_rate_threshold_per_minute=10**6))
-    assert ask(replay, OPENED + 31 * 86_400) == "circuit_breaker_open"
-
-
-def test_a_reload_with_a_reset_time_closes_it() -> None:
-    replay = opened_breaker()
-    replay.load(bundle("chat", auto_reset_after_minutes=5))
-    assert ask(replay, OPENED + 299) == "circuit_breaker_open"
-    assert ask(replay, OPENED + 300) == "all_rules_passed"
-
-
-def test_another_policy_id_has_another_breaker() -> None:
-    replay = opened_breaker()
-    replay.load(bundle("chat-2"))
-    assert ask(replay, OPENED + 1) == "all_rules_passed"
 
 
 def test_on_error_local_is_as_allow() -> None:

@@ -21,6 +21,7 @@ CHANGING = (
     (r"127\.0\.0\.1:\d+", "ADDRESS"),
     (r"sha256:[0-9a-f]+…?", "HASH"),
     (r"/\S+/policy\.json", "POLICY"),
+    (r"/\S+/admin\.sock", "ADMIN"),
 )
 KEY = {"X-Api-Key": "alice"}
 
@@ -57,7 +58,10 @@ def test_the_commands_print_what_the_document_says(
     records = [line for line in daemon.said().splitlines() if line.startswith("{")]
     (tmp_path / "work/records.ndjson").write_text("\n".join([*records, ""]))
     other = serve(POLICY.read_text())
-    where = {"127.0.0.1:8080": f"127.0.0.1:{other.port}"}
+    where = {
+        "127.0.0.1:8080": f"127.0.0.1:{other.port}",
+        "/run/fairvisor/admin.sock": other.admin,
+    }
     for step in run_document("operations.md", replace=where):
         assert step.printed == step.expected, step.command
 

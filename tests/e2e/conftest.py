@@ -142,6 +142,8 @@ class Daemon:
             "FAIRVISOR_SHARDS": "1",
             # On a loaded machine a shard may be slow; only tests of that want to see it.
             "FAIRVISOR_OWNER_TIMEOUT_MS": "10000",
+            # The default is one for the whole machine; here many daemons run beside each other.
+            "FAIRVISOR_ADMIN_SOCKET": str(folder / "admin.sock"),
             **environ,
         }
         with self.log.open("wb") as log:
@@ -160,6 +162,11 @@ class Daemon:
     def unix(self) -> str:
         """The path that tests listen at if they listen at one."""
         return str(self.folder / "fv.sock")
+
+    @property
+    def admin(self) -> str:
+        """The path of the admin socket."""
+        return str(self.folder / "admin.sock")
 
     def said(self) -> str:
         """Return what it wrote to standard error."""
@@ -182,8 +189,13 @@ class Daemon:
         return self
 
     def connect(self, way: str = "tcp") -> Connection:
-        """Return a new connection over `tcp` or `unix`."""
-        return Connection(self.unix if way == "unix" else ("127.0.0.1", self.port))
+        """Return a new connection over `tcp`, `unix` or `admin`."""
+        paths = {"unix": self.unix, "admin": self.admin}
+        return Connection(paths.get(way) or ("127.0.0.1", self.port))
+
+    def connect_at(self, path: str) -> Connection:
+        """Return a new connection to a Unix socket of the daemon."""
+        return Connection(path)
 
     def decide(self, uri: str, headers: Mapping[str, str] | None = None) -> Answer:
         """Ask for one decision on a connection of its own."""

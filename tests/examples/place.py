@@ -101,6 +101,7 @@ class Place:
             "PYTHONPATH": str(ROOT),
             "TMPDIR": str(folder),
             "FAIRVISOR_LISTEN": f"127.0.0.1:{self.port}",
+            "FAIRVISOR_ADMIN_SOCKET": "none",  # the default is one for the whole machine
             "FAIRVISOR_WORKER_PROCESSES": "1",
             "FAIRVISOR_OWNER_TIMEOUT_MS": "10000",  # a loaded machine must not decide
         }

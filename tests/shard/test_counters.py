@@ -50,6 +50,7 @@ def check(store: CounterStore, *tables: CounterTable) -> None:
         for key in table.states:
             assert (id(table._counters), key) in entries
         assert table._counters.touched <= set(table.states)
+        assert set(table.refusing) <= set(table.states)
 
 
 def test_tables_know_their_rule() -> None:
@@ -170,18 +171,6 @@ def test_a_counter_put_back_is_not_entered_twice() -> None:
     table.states["k"] = None
     assert store.sweep(T0, 10) == 1
     check(store, table)
-
-
-def test_breakers_reset_by_hand() -> None:
-    store = CounterStore(PLENTY)
-    one, two = store.install(1, [breaker("a"), bucket("b")])
-    charge(one, "k", S, T0)
-    charge(two, "k", S, T0)
-    assert charge(one, "k", 0, T0) == [-60, 0, 0]
-    store.reset("breaker")
-    assert charge(one, "k", 0, T0) == 0
-    assert charge(two, "k", S, T0) == 8
-    check(store, one, two)
 
 
 def test_a_sweep_looks_at_no_more_than_its_budget() -> None:

@@ -39,7 +39,7 @@ def test_items_are_answered_in_order() -> None:
 def test_settlements_are_answered_one_by_one() -> None:
     shard = service()
     decide(shard, [RID, 1, "a", 9])
-    assert shard.figures()["reservations"] == 1
+    assert shard.figures(T0)["reservations"] == 1
     usage = Usage(total=4).to_wire()
     reply = shard.answer([SETTLE, T0, [[RID, usage], [RID, usage], [b"x" * 16, None]]])
     assert reply is not None
@@ -142,6 +142,7 @@ def test_anything_else_is_a_frame_error(message: list[object]) -> None:
 def test_tidying_drops_what_time_has_ended() -> None:
     shard = service()
     decide(shard, [0, "k", S], [RID, 1, "a", 9])
-    assert shard.figures() == {"counters": 2, "evicted": 0, "reservations": 1, "expired": 0}
+    held = {"counters": 2, "evicted": 0, "reservations": 1, "expired": 0, "breakers": []}
+    assert shard.figures(T0) == held
     shard.tidy(T0 + 3600 * S, 100)
-    assert shard.figures() == {"counters": 0, "evicted": 0, "reservations": 0, "expired": 1}
+    assert shard.figures(T0) == held | {"counters": 0, "reservations": 0, "expired": 1}

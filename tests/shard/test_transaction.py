@@ -91,7 +91,7 @@ def test_loop_counts_and_open_breakers_stay() -> None:
     reply = shard.decide(6, "f", 0, 8, "k", 9, 7, "k", 10 * S, 0, "k", S)
     assert reply == [1, [51, None], [-60, 1, 10 * S], None]
     assert shard.left(8) == [60, None]
-    assert shard.tables[7].states["k"] == (T0 - T0 % (60 * S), 0, 0, T0)
+    assert shard.tables[7].states["k"] == (T0 - T0 % (60 * S), 0, 0, T0, 0)
     assert shard.decide(6, "f", 0, 2, "", 0) == [2, -1]
     assert shard.decide(6, "f", 0, 0, "k", S) == [[-60, 3], None]
 

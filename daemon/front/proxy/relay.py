@@ -17,6 +17,7 @@ from daemon.front.proxy.heads import request_head
 from daemon.front.proxy.route import Route
 from daemon.front.proxy.surroundings import Surroundings
 from daemon.front.request_reader import Inbound
+from daemon.front.trace import place
 from daemon.front.upstream import Failure, ResponseHead
 from daemon.front.upstream_pool import Call
 from daemon.llm.providers import endpoint
@@ -73,10 +74,11 @@ class Relay:
         self._decision = decision
         try:
             asked = self._asked(decision, evaluation)
-        except Exception:
+        except Exception as error:  # noqa: BLE001 - one request must not take others with it
             # Whoever called is a shard's link with other requests' replies in hand. What cannot be
             # metered passes unread, and its reservation stays charged.
-            log.exception("a request cannot be metered")
+            kind = type(error).__name__
+            log.error("a request cannot be metered: %s at %s", kind, place(error))  # noqa: TRY400 - its text may quote the request
             asked = Asked(self._inbound.method, "", "", self._inbound.modern, None)
         self._metered = asked.metered
         self._do(self._exchange.decided(decision, asked, debug))

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from socketserver import ThreadingMixIn, UnixStreamServer
 from threading import Thread
 from types import SimpleNamespace
 
@@ -63,6 +64,42 @@ def edge() -> Iterator[SimpleNamespace]:
     thread = Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
     yield SimpleNamespace(url=f"http://127.0.0.1:{server.server_port}", answers=answers)
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+class _UnixServer(ThreadingMixIn, UnixStreamServer):
+    daemon_threads = True
+
+
+@pytest.fixture
+def admin(tmp_path: Path) -> Iterator[SimpleNamespace]:
+    """Answer on a Unix socket as a daemon might: `answers` maps "METHOD path" to (status, text).
+
+    `asked` keeps the bodies.
+    """
+    answers: dict[str, tuple[int, str]] = {}
+    asked: list[bytes] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.rfile.read(int(self.headers.get("Content-Length", 0))))
+            status, text = answers.get(f"{self.command} {self.path}", (404, "{}"))
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(text.encode())
+
+        do_POST = do_GET  # noqa: N815 - the library's name
+
+        def log_message(self, *_: object) -> None:
+            return
+
+    path = tmp_path / "admin.sock"
+    server = _UnixServer(str(path), Handler)
+    thread = Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    yield SimpleNamespace(path=str(path), answers=answers, asked=asked)
     server.shutdown()
     thread.join()
     server.server_close()

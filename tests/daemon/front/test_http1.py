@@ -580,7 +580,9 @@ def test_a_fault_of_the_app_is_answered_and_logged(
     sent = client.send(get())
     assert sent.startswith(b"HTTP/1.1 503 ")
     assert b"X-Fairvisor-Reason: service_unavailable\r\n" in sent
-    assert "boom" in caplog.text
+    assert "a request could not be handled: LookupError at " in caplog.text
+    assert "http1.py" in caplog.text
+    assert "boom" not in caplog.text
     server.app.error = None
     assert client.send(get()) == OK_END
 

@@ -110,34 +110,6 @@ def test_a_settlement_tells_how_good_the_estimate_was(play: "Play") -> None:
     assert found["token_estimation_accuracy_ratio"] == {("/", "simple_word"): 1.5}
 
 
-def test_a_breaker_is_open_until_it_resets_itself(play: "Play") -> None:
-    tally = Tally()
-    breaker = {
-        "enabled": True,
-        "spend_rate_threshold_per_minute": 2,
-        "auto_reset_after_minutes": 5,
-    }
-    box = play.box({"policies": [play.policy(circuit_breaker=breaker)]})
-    run(box, tally, play.ask(), now=play.now)
-    assert figures(tally, play.now)["circuit_state"] == {("p",): 0}
-    run(box, tally, play.ask(), now=play.now)
-    assert figures(tally, play.now)["circuit_state"] == {("p",): 1}
-    minute = 60_000_000
-    assert figures(tally, play.now + 4 * minute)["circuit_state"] == {("p",): 1}
-    assert figures(tally, play.now + 5 * minute)["circuit_state"] == {("p",): 0}
-
-
-def test_a_breaker_without_reset_is_open_until_it_is_seen_closed(play: "Play") -> None:
-    tally = Tally()
-    breaker = {"enabled": True, "spend_rate_threshold_per_minute": 2}
-    box = play.box({"policies": [play.policy(circuit_breaker=breaker)]})
-    run(box, tally, play.ask(), play.ask(), now=play.now)
-    assert figures(tally, play.now + 10**12)["circuit_state"] == {("p",): 1}
-    box.shard.store.reset("breaker")
-    run(box, tally, play.ask(), now=play.now)
-    assert figures(tally, play.now)["circuit_state"] == {("p",): 0}
-
-
 def test_loops_count_for_the_policy_that_saw_them(play: "Play") -> None:
     tally = Tally()
     loop = {"enabled": True, "window_seconds": 9, "threshold_identical_requests": 2}

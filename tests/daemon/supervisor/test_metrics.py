@@ -32,13 +32,6 @@ def test_the_newest_gauge_wins_and_of_equally_new_ones_the_smallest() -> None:
         assert line in render(totals).decode()
 
 
-def test_a_breaker_is_open_while_any_front_says_so() -> None:
-    totals = Totals()
-    for value, changed in ((1, 100), (0, 200)):
-        totals.add(snapshot(["circuit_state", ["p"], value, changed]))
-    assert 'fairvisor_circuit_state{target="p"} 1.0' in render(totals).decode()
-
-
 def test_of_several_causes_with_one_label_the_largest_shows() -> None:
     totals = Totals()
     for value in (0, 1, 0):

@@ -2,13 +2,15 @@
 
 import asyncio
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from daemon.supervisor.bundles import BundleError, read_bundle, signature
-from daemon.supervisor.reload import Generation, Reloader, acceptable
+from daemon.supervisor.reload import Reloader, acceptable
 from protocol import control
+from protocol.bundle import Problem
 from protocol.signing import sign
 
 
@@ -58,19 +60,25 @@ class House:
         self.file.write_bytes(bundle(1))
         self.shards = [Player("shard 0"), Player("shard 1")]
         self.fronts = [Player("front 0"), Player("front 1")]
-        self.applied: list[Generation] = []
+        self.told: list[str] = []
         self.reloader = Reloader(
             str(self.file),
             read_bundle(str(self.file), now=0.0, signing_key=None),
             None,
             self.shards,  # type: ignore[arg-type]
             self.fronts,  # type: ignore[arg-type]
-            self.applied.append,
+            self,
         )
 
     def offer(self, text: bytes, *, rollback: bool = False) -> bool:
         self.file.write_bytes(text)
-        return asyncio.run(self.reloader.reload(rollback=rollback))
+        return asyncio.run(self.reloader.reload(rollback=rollback)).applied
+
+    def applied(self) -> None:
+        self.told.append(f"applied {self.version}")
+
+    def rejected(self, problems: Sequence[Problem]) -> None:
+        self.told.append(f"rejected {problems[0].path}")
 
     @property
     def version(self) -> int:
@@ -90,7 +98,8 @@ def test_shards_prepare_before_fronts_and_fronts_before_the_switch(house: House)
         assert shard.heard[0][3] == 1  # the active generation stays usable
     for front in house.fronts:
         assert front.kinds() == [(control.BUNDLE, 2), (control.SWITCH, 2)]
-    assert [each.number for each in house.applied] == [2]
+    assert house.told == ["applied 2"]
+    assert house.reloader.active.number == 2
 
 
 @pytest.mark.parametrize(
@@ -107,8 +116,10 @@ def test_a_missing_file_changes_nothing_and_is_a_warning(
     house: House, caplog: pytest.LogCaptureFixture
 ) -> None:
     house.file.unlink()
-    assert not asyncio.run(house.reloader.reload(rollback=True))
-    assert house.version == 1
+    reloaded = asyncio.run(house.reloader.reload(rollback=True))
+    assert (reloaded.applied, reloaded.version) == (False, 1)
+    assert "cannot be read" in reloaded.problems[0].message
+    assert house.told == []
     assert {record.levelname for record in caplog.records} == {"WARNING"}
 
 
@@ -118,13 +129,14 @@ def test_only_a_sighup_goes_back(house: House, caplog: pytest.LogCaptureFixture)
     assert not house.offer(bundle(4))
     told = [each for each in caplog.messages if each.startswith("version_not_monotonic")]
     assert len(told) == 1
+    assert house.told == ["applied 5", "rejected $.bundle_version"]
     assert house.offer(bundle(4), rollback=True)
     assert house.version == 4
 
 
 def test_equal_content_is_no_reload(house: House) -> None:
     assert not house.offer(bundle(1), rollback=True)
-    assert not house.applied
+    assert house.told == []
 
 
 def test_the_same_version_with_other_content_needs_a_sighup(house: House) -> None:

@@ -55,7 +55,7 @@ def test_examples(
 
 def test_the_tripping_request_leaves_no_cost() -> None:
     state, _ = breaker(100).charge(None, 100 * S, T * S)
-    assert state == (T * S, 0, 0, T * S)
+    assert state == (T * S, 0, 0, T * S, 0)
 
 
 def test_refused_while_open_changes_nothing() -> None:
@@ -75,13 +75,14 @@ def test_undo_takes_the_cost_out_of_its_minute_and_leaves_it_open() -> None:
     limiter = breaker(100)
     state, _ = limiter.charge(None, 60 * S, T * S)
     state, _ = limiter.charge(state, 30 * S, (T + 60) * S)
-    assert limiter.undo(state, 60 * S, T * S, (T + 61) * S) == ((T + 60) * S, 0, 30 * S, CLOSED)
+    assert limiter.undo(state, 60 * S, T * S, (T + 61) * S) == ((T + 60) * S, 0, 30 * S, CLOSED, 0)
     opened, _ = limiter.charge(state, 50 * S, (T + 61) * S)
     assert limiter.undo(opened, 30 * S, (T + 60) * S, (T + 62) * S) == (
         (T + 60) * S,
         60 * S,
         0,
         (T + 61) * S,
+        0,
     )
     assert limiter.undo(None, S, 0, 0) is None
 
@@ -93,8 +94,8 @@ def test_retract_closes_what_the_very_request_opened() -> None:
     kept, refused = limiter.charge(opened, S, T * S)
     # the other request of the same instant did not open it
     assert limiter.retract(kept, S, T * S, T * S, refused) is kept
-    assert limiter.retract(kept, 50 * S, T * S, T * S, trip) == (T * S, 0, 60 * S, CLOSED)
-    assert limiter.retract(state, 60 * S, T * S, T * S, 60 * S) == (T * S, 0, 0, CLOSED)
+    assert limiter.retract(kept, 50 * S, T * S, T * S, trip) == (T * S, 0, 60 * S, CLOSED, 0)
+    assert limiter.retract(state, 60 * S, T * S, T * S, 60 * S) == (T * S, 0, 0, CLOSED, 0)
     assert limiter.retract(state, 60 * S, T * S, T * S, trip) is state
     assert limiter.retract(None, 60 * S, T * S, T * S, trip) is None
 
@@ -108,12 +109,64 @@ def test_a_clock_that_steps_back_never_prolongs_the_opening() -> None:
     assert limiter.charge(state, S, year_before + 5 * MINUTE)[1] == S
 
 
+def test_opened_tells_both_times_while_it_is_open() -> None:
+    by_itself, by_hand = breaker(100), breaker(100, 0)
+    state, _ = by_hand.charge(None, 100 * S, T * S)
+    assert by_hand.opened(state, (T + 10**9) * S) == (T * S, None)
+    assert by_itself.opened(state, (T + 299) * S) == (T * S, (T + 300) * S)
+    assert by_itself.opened(state, (T + 300) * S) is None
+    assert by_hand.opened(None, T * S) is None
+    closed, _ = by_hand.charge(None, S, T * S)
+    assert by_hand.opened(closed, T * S) is None
+
+
+def test_a_reset_by_hand_clears_state_and_both_minutes() -> None:
+    limiter = breaker(100, 0)
+    state, _ = limiter.charge(None, 90 * S, T * S)
+    state, _ = limiter.charge(state, 90 * S, (T + 60) * S)
+    assert limiter.opened(state, (T + 60) * S)
+    state = limiter.reset((T + 61) * S)
+    assert limiter.charge(state, 99 * S, (T + 62) * S)[1] == 99 * S
+
+
+def test_what_was_charged_before_a_reset_is_not_given_back_after_it() -> None:
+    limiter = breaker(100, 0)
+    _, granted = limiter.charge(None, 60 * S, T * S)
+    state, _ = limiter.charge(limiter.reset((T + 1) * S), 50 * S, (T + 1) * S)
+    assert limiter.undo(state, 60 * S, T * S, (T + 2) * S) is state
+    assert limiter.retract(state, 60 * S, T * S, (T + 2) * S, granted) is state
+    # what was charged at the reset's own moment came after it
+    state = limiter.undo(state, 50 * S, (T + 1) * S, (T + 2) * S)
+    assert limiter.charge(state, 0, (T + 2) * S)[1] == 0
+
+
+def test_a_reset_also_survives_that_it_opens_again() -> None:
+    limiter = breaker(100, 1)
+    state, _ = limiter.charge(limiter.reset((T + 1) * S), 50 * S, (T + 1) * S)
+    state, trip = limiter.charge(state, 60 * S, (T + 2) * S)
+    assert trip == [-60, 1, 110 * S]
+    state = limiter.undo(state, 40 * S, T * S, (T + 3) * S)
+    state, _ = limiter.charge(state, 0, (T + 62) * S)
+    assert state == ((T + 60) * S, 50 * S, 0, CLOSED, (T + 1) * S)
+
+
+def test_a_reset_is_remembered_until_nothing_from_before_can_be_given_back() -> None:
+    limiter = breaker(100, 0)
+    assert limiter.idle_at(limiter.reset(T * S)) == (T + 120) * S
+
+
+def test_a_reset_from_the_future_is_one_of_now() -> None:
+    limiter = breaker(100, 0)
+    state, _ = limiter.charge(limiter.reset((T + 999) * S), 50 * S, T * S)
+    assert limiter.undo(state, 50 * S, T * S, T * S)[2] == 0  # type: ignore[index]  # not None
+
+
 def test_idle_when_forgotten_and_reset() -> None:
     limiter = breaker(100)
-    assert limiter.idle_at((T * S, 0, S, CLOSED)) == (T + 120) * S
-    assert limiter.idle_at((T * S, S, 0, CLOSED)) == (T + 60) * S
-    assert limiter.idle_at((T * S, 0, S, T * S)) == (T + 300) * S
-    assert breaker(100, 0).idle_at((T * S, 0, S, T * S)) is None
+    assert limiter.idle_at((T * S, 0, S, CLOSED, 0)) == (T + 120) * S
+    assert limiter.idle_at((T * S, S, 0, CLOSED, 0)) == (T + 60) * S
+    assert limiter.idle_at((T * S, 0, S, T * S, 0)) == (T + 300) * S
+    assert breaker(100, 0).idle_at((T * S, 0, S, T * S, 0)) is None
 
 
 @given(

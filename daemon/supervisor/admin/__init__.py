@@ -1,0 +1,1 @@
+"""The admin socket: what an operator on this host may ask of the daemon (behaviour §17)."""
