@@ -1,16 +1,20 @@
-"""The daemon's fixtures of the end-to-end tests."""
+"""Daemons for all tests of a module, and waiting."""
 
-import importlib.util
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
-_spec = importlib.util.spec_from_file_location(
-    "kong_e2e", Path(__file__).parents[2] / "e2e/conftest.py"
-)
-assert _spec is not None
-assert _spec.loader is not None
-_e2e = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(_e2e)
+import pytest
 
-serve = _e2e._serve
-serve_all = _e2e._serve_all
-wait_until = _e2e._wait_until
+from tests.e2e.conftest import _starter, wait_for
+from tests.gateways.site import Serve
+
+
+@pytest.fixture(name="serve_all", scope="module")
+def _serve_all() -> Iterator[Serve]:
+    with ExitStack() as stack:
+        yield _starter(stack)
+
+
+@pytest.fixture(name="wait_until")
+def _wait_until() -> Callable[..., None]:
+    return wait_for

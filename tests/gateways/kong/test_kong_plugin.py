@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.gateways.kong.kong_nginx import kong
+from tests.gateways.site import free_port
 from tests.upstreams.llm import Upstream
 
 Serve = Callable[..., Any]
@@ -82,14 +83,18 @@ BUNDLE = {
 
 
 @contextmanager
-def gateway(daemon: Any, **changes: object) -> Iterator[tuple[Callable[..., Reply], Any]]:  # noqa: ANN401 - the fixture's
+def gateway(
+    daemon: Any,  # noqa: ANN401 - the fixture's
+    **changes: object,
+) -> Iterator[tuple[Callable[..., Reply], Upstream, Path]]:
     settings = {"socket": daemon.unix, "send_body": True, **GENEROUS, **changes}
     routes = {
         "/": settings,
         "/open/": {**settings, "on_failure": "open"},
         "/reads/": {**settings, "on_failure": "reads-open"},
     }
-    with Upstream() as upstream, kong(routes, upstream.port, trusted=["127.0.0.2"]) as (port, log):
+    port = free_port()
+    with Upstream() as upstream, kong(routes, upstream.port, port, ["127.0.0.2"]) as log:
 
         def ask(
             uri: str,
@@ -110,8 +115,7 @@ def gateway(daemon: Any, **changes: object) -> Iterator[tuple[Callable[..., Repl
             finally:
                 connection.close()
 
-        upstream.log = log  # type: ignore[attr-defined]
-        yield ask, upstream
+        yield ask, upstream, log
 
 
 GENEROUS = {"connect_timeout": 5000, "send_timeout": 5000, "read_timeout": 10_000}
@@ -121,7 +125,7 @@ GENEROUS = {"connect_timeout": 5000, "send_timeout": 5000, "read_timeout": 10_00
 @pytest.fixture(name="gate", scope="module")
 def _gate(serve_all: Serve) -> Iterator[Gate]:
     daemon = serve_all(BUNDLE, unix=True, worker_processes=2, shards=2)
-    with gateway(daemon) as (ask, upstream):
+    with gateway(daemon) as (ask, upstream, _):
         yield ask, upstream, daemon
 
 
@@ -313,7 +317,7 @@ def test_connections_to_the_daemon_are_kept(gate: Gate) -> None:
 
 def test_while_the_daemon_is_away_each_route_has_its_way(serve: Serve) -> None:
     daemon = serve(BUNDLE, unix=True)
-    with gateway(daemon) as (ask, upstream):
+    with gateway(daemon) as (ask, upstream, log):
         echo = {"X-Mode": "echo", "X-Api-Key": "a"}
         assert ask("/api/x", echo)[0] == 200
         assert daemon.stop() == 0
@@ -325,7 +329,7 @@ def test_while_the_daemon_is_away_each_route_has_its_way(serve: Serve) -> None:
         assert ask("/open/x", echo, "POST", b"{}")[0] == 200
         assert ask("/reads/x", echo)[0] == 200
         assert ask("/reads/x", echo, "POST", b"{}")[0] == 503
-        assert "the request passes" in upstream.log.read_text()
+        assert "the request passes" in log.read_text()
         again = serve(BUNDLE, listen=f"127.0.0.1:0,unix:{daemon.unix}")
         assert ask("/api/x", echo)[0] == 200
         assert again.stop() == 0
@@ -333,7 +337,7 @@ def test_while_the_daemon_is_away_each_route_has_its_way(serve: Serve) -> None:
 
 def test_a_daemon_that_hangs_is_waited_for_only_so_long(serve: Serve) -> None:
     daemon = serve(BUNDLE, unix=True)
-    with gateway(daemon, read_timeout=200) as (ask, _):
+    with gateway(daemon, read_timeout=200) as (ask, _, _):
         assert ask("/api/x", {"X-Mode": "echo", "X-Api-Key": "a"})[0] == 200
         for pid in daemon.all_pids():
             os.kill(pid, signal.SIGSTOP)
