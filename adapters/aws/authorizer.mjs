@@ -12,6 +12,9 @@ const READS = new Set(["GET", "HEAD", "OPTIONS"]);
 // The daemon could not read what the client sent: the client's fault, and no way around a limit.
 const UNREADABLE = new Set([400, 413, 414, 417, 431]);
 
+// Refusals even without a reason.
+const REFUSALS = new Set([401, 429]);
+
 // Of one connection only, about a body that is not here, or what only a gateway may say.
 const OWN = new Set([
   "accept-encoding", "connection", "content-encoding", "content-length", "content-type", "expect",
@@ -87,8 +90,11 @@ async function ask(headers) {
     signal: AbortSignal.timeout(Number(process.env.FAIRVISOR_TIMEOUT_MS ?? 500)),
   });
   await answer.arrayBuffer();
-  const decided = answer.status === 200 || answer.headers.has("x-fairvisor-reason");
-  if (!decided && !UNREADABLE.has(answer.status)) throw new Error(`it answered ${answer.status}`);
+  const { status } = answer;
+  const refused = answer.headers.has("x-fairvisor-reason") || REFUSALS.has(status);
+  if (status !== 200 && !refused && !UNREADABLE.has(status)) {
+    throw new Error(`it answered ${status}`);
+  }
   return answer;
 }
 

@@ -22,6 +22,9 @@ READS = {"GET", "HEAD", "OPTIONS"}
 UNREADABLE = {400, 413, 414, 417, 431}
 """The daemon could not read what the client sent: the client's fault, no way around a limit."""
 
+REFUSALS = {401, 429}
+"""Refusals even without a reason."""
+
 OWN = {
     "accept-encoding", "connection", "content-encoding", "content-length", "content-type", "expect",
     "forwarded", "host", "keep-alive", "proxy-authorization", "proxy-connection", "te", "trailer",
@@ -159,7 +162,7 @@ def _ask(headers: dict[str, str]) -> tuple[int, dict[str, str]]:
     finally:
         connection.close()
     found = {name.lower(): value for name, value in answer.getheaders()}
-    decided = answer.status == 200 or "x-fairvisor-reason" in found  # noqa: PLR2004 - allowed
-    if not decided and answer.status not in UNREADABLE:
-        raise UndecidedError(f"it answered {answer.status}")
-    return answer.status, found
+    status = answer.status
+    if "x-fairvisor-reason" not in found and status not in {200} | REFUSALS | UNREADABLE:
+        raise UndecidedError(f"it answered {status}")
+    return status, found

@@ -12,6 +12,9 @@ const READS = new Set(["GET", "HEAD", "OPTIONS"]);
 // The daemon could not read what the client sent: the client's fault, and no way around a limit.
 const UNREADABLE = new Set([400, 413, 414, 417, 431]);
 
+// Refusals even without a reason.
+const REFUSALS = new Set([401, 429]);
+
 // Of one connection only, about a body that is not sent on, or what only a gateway may say.
 const OWN = new Set([
   "accept-encoding", "connection", "content-encoding", "content-length", "content-type", "expect",
@@ -75,9 +78,12 @@ async function ask(request, env) {
     signal: AbortSignal.timeout(Number(env.FAIRVISOR_TIMEOUT_MS ?? 500)),
   });
   const body = await answer.text();
-  const decided = answer.status === 200 || answer.headers.has("X-Fairvisor-Reason");
-  if (!decided && !UNREADABLE.has(answer.status)) throw new Error(`it answered ${answer.status}`);
-  return { status: answer.status, headers: answer.headers, body, decided };
+  const { status, headers } = answer;
+  const refused = headers.has("X-Fairvisor-Reason") || REFUSALS.has(status);
+  if (status !== 200 && !refused && !UNREADABLE.has(status)) {
+    throw new Error(`it answered ${status}`);
+  }
+  return { status, headers, body, readable: status === 200 || refused };
 }
 
 function refusal(status, error, more = {}) {
@@ -86,7 +92,7 @@ function refusal(status, error, more = {}) {
 }
 
 function rejected(decision) {
-  if (!decision.decided) return refusal(decision.status, "bad_request");
+  if (!decision.readable) return refusal(decision.status, "bad_request");
   const headers = new Headers({ "Content-Type": "application/json" });
   for (const [name, value] of decision.headers) {
     if (forTheClient(name)) headers.set(name, value);

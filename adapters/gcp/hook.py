@@ -26,6 +26,9 @@ READS = {"GET", "HEAD", "OPTIONS"}
 UNREADABLE = {400, 413, 414, 417, 431}
 """The daemon could not read what the client sent: the client's fault, no way around a limit."""
 
+REFUSALS = {401, 429}
+"""Refusals even without a reason."""
+
 OWN = {
     "accept-encoding", "connection", "content-encoding", "content-length", "content-type", "expect",
     "forwarded", "host", "keep-alive", "proxy-authorization", "proxy-connection", "te", "trailer",
@@ -161,7 +164,8 @@ def _ask(headers: dict[str, str]) -> tuple[int, Fields, bytes]:
         raise UndecidedError(f"{type(error).__name__}: {error}") from None
     finally:
         connection.close()
-    decided = answer.status == 200 or answer.getheader("X-Fairvisor-Reason")  # noqa: PLR2004 - allowed
-    if not decided and answer.status not in UNREADABLE:
-        raise UndecidedError(f"it answered {answer.status}")
-    return answer.status, answer.getheaders(), body
+    status = answer.status
+    reason = answer.getheader("X-Fairvisor-Reason")
+    if reason is None and status not in {200} | REFUSALS | UNREADABLE:
+        raise UndecidedError(f"it answered {status}")
+    return status, answer.getheaders(), body

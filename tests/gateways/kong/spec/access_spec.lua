@@ -186,6 +186,11 @@ describe("a reject", function()
     }, state.exit)
   end)
 
+  it("needs no reason", function()
+    local state = access({}, { { answer(429) } }, { on_failure = "open" })
+    assert.equal(429, state.exit.status)
+  end)
+
   it("passes whichever status the daemon chose", function()
     local state = access({}, { { answer(401, {
       ["X-Fairvisor-Reason"] = "invalid_token", ["WWW-Authenticate"] = "Bearer",

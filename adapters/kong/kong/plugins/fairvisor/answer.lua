@@ -24,6 +24,9 @@ local DEBUG = "x-fairvisor-debug-"
 -- The daemon could not read what the client sent: the client's fault, and no way around a limit.
 local UNREADABLE = { [400] = true, [413] = true, [414] = true, [417] = true, [431] = true }
 
+-- Refusals even without a reason.
+local REFUSALS = { [401] = true, [429] = true }
+
 local _M = {}
 
 --- Return what an answer means: "allow", "reject", "unreadable" or "failure".
@@ -31,7 +34,7 @@ function _M.meaning(answer)
   if answer.status == 200 then
     return "allow"
   end
-  if answer.headers["x-fairvisor-reason"] then
+  if answer.headers["x-fairvisor-reason"] or REFUSALS[answer.status] then
     return "reject"
   end
   return UNREADABLE[answer.status] and "unreadable" or "failure"
