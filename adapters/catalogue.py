@@ -17,7 +17,7 @@ class Gateway:
     `template` and `companions`, the files that the configuration loads, are in
     `adapters/<folder>/`. `on_failure` lists what can happen while Fairvisor does not answer. Unless
     the gateway `waits`, the daemon holds a throttled request back, and the gateway has to allow it
-    the time. `unix`: it can ask over a Unix socket.
+    the time. `unix`: it can ask over a Unix socket; `remote`: it asks from elsewhere, at a URL.
     """
 
     name: str
@@ -28,6 +28,7 @@ class Gateway:
     on_failure: tuple[OnFailure, ...] = ("closed", "open")
     waits: bool = False
     unix: bool = True
+    remote: bool = False
 
 
 GATEWAYS: Final[tuple[Gateway, ...]] = (
@@ -37,6 +38,68 @@ GATEWAYS: Final[tuple[Gateway, ...]] = (
         folder="nginx",
         template="nginx.conf",
         on_failure=("closed", "open", "reads-open"),
+    ),
+    Gateway(
+        name="kong",
+        about="Kong 3: a plugin that waits when throttled, sends the body and settles LLM usage",
+        folder="kong",
+        template="kong.yml",
+        companions=tuple(
+            f"kong/plugins/fairvisor/{module}.lua"
+            for module in (
+                "answer",
+                "client",
+                "handler",
+                "question",
+                "schema",
+                "settlement",
+                "usage",
+            )
+        ),
+        on_failure=("closed", "open", "reads-open"),
+        waits=True,
+    ),
+    Gateway(
+        name="cloudflare",
+        about="Cloudflare: a Worker before the origin",
+        folder="cloudflare",
+        template="wrangler.toml",
+        companions=("worker.js",),
+        on_failure=("closed", "open", "reads-open"),
+        waits=True,
+        unix=False,
+        remote=True,
+    ),
+    Gateway(
+        name="aws",
+        about="Amazon API Gateway: a Lambda authorizer in Python or Node",
+        folder="aws",
+        template="template.yaml",
+        companions=("authorizer.mjs", "authorizer.py"),
+        on_failure=("closed", "open", "reads-open"),
+        waits=True,
+        unix=False,
+        remote=True,
+    ),
+    Gateway(
+        name="gcp",
+        about="Google Cloud Run, API Gateway, ESPv2: a hook before a WSGI application",
+        folder="gcp",
+        template="env.yaml",
+        companions=("hook.py",),
+        on_failure=("closed", "open", "reads-open"),
+        waits=True,
+        unix=False,
+        remote=True,
+    ),
+    Gateway(
+        name="azure",
+        about="Azure API Management: an inbound policy",
+        folder="azure",
+        template="policy.xml",
+        on_failure=("closed", "open", "reads-open"),
+        unix=False,
+        remote=True,
     ),
 )
 

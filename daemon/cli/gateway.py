@@ -54,8 +54,8 @@ def _names() -> str:
 @click.option(
     "--daemon",
     "reached",
-    help="How the gateway reaches the daemon: host:port or unix:/path.  [default: the Unix socket "
-    "of FAIRVISOR_LISTEN, else its first address]",
+    help="How the gateway reaches the daemon: host:port or unix:/path, for clouds also a URL.  "
+    "[default: the Unix socket of FAIRVISOR_LISTEN, else its first address]",
 )
 @click.option(
     "--on-failure",
@@ -101,16 +101,15 @@ def gateway(  # noqa: PLR0913 - one argument an option
             f"{name} can only be {' or '.join(chosen.on_failure)}, not '{on_failure}'",
             param_hint="--on-failure",
         )
-    daemon = _daemon(chosen, reached)
-    _check_plain(str(daemon), "FAIRVISOR_LISTEN" if reached is None else "--daemon")
+    daemon, way = _reached(chosen, reached)
     delay = 0 if chosen.waits else _delay(longest_delay)
     values = {
-        **_address_values(daemon),
+        **daemon,
         **_listen_values(listen),
         **_upstream_values(upstream),
         **_timeout_values(timeout, timeout + delay),
     }
-    words = {on_failure, "unix" if isinstance(daemon, UnixAddress) else "tcp"}
+    words = {on_failure, way}
     if write is not None:
         _check_plain(str(Path(write).absolute()), "--write")
         _write(chosen, Path(write), values, words)
@@ -130,6 +129,22 @@ def _chosen(name: str) -> Gateway:
             f"no gateway '{name}'; {hint}`fairvisor gateway` lists them", param_hint="NAME"
         )
     return found
+
+
+def _reached(chosen: Gateway, reached: str | None) -> tuple[dict[str, str], str]:
+    """Return the values that say where the daemon is, and the word for the way there."""
+    if chosen.remote and reached is not None and "://" in reached:
+        _check_plain(reached, "--daemon")
+        try:
+            url = parse_upstream_url(reached)
+        except ValueError as error:
+            raise click.BadParameter(str(error), param_hint="--daemon") from None
+        if url.base_path:
+            raise click.BadParameter("must be a URL without a path", param_hint="--daemon")
+        return {"daemon_url": reached.rstrip("/")}, "tcp"
+    address = _daemon(chosen, reached)
+    _check_plain(str(address), "FAIRVISOR_LISTEN" if reached is None else "--daemon")
+    return _address_values(address), "unix" if isinstance(address, UnixAddress) else "tcp"
 
 
 def _daemon(chosen: Gateway, reached: str | None) -> Address:
@@ -215,7 +230,12 @@ def _check_plain(text: str, option: str) -> None:
 def _address_values(address: Address) -> dict[str, str]:
     if isinstance(address, UnixAddress):
         return {"socket": address.path}
-    return {"address": str(address), "host": address.host, "port": str(address.port)}
+    return {
+        "address": str(address),
+        "host": address.host,
+        "port": str(address.port),
+        "daemon_url": f"http://{address}",
+    }
 
 
 def _listen_values(text: str) -> dict[str, str]:
@@ -258,6 +278,7 @@ def _timeout_values(timeout: int, answer: int) -> dict[str, str]:
         "timeout_seconds": f"{timeout / 1000:g}",
         "answer_timeout_ms": str(answer),
         "answer_timeout_seconds": f"{answer / 1000:g}",
+        "answer_timeout_whole_seconds": str(ceil(answer / 1000)),
     }
 
 
@@ -274,7 +295,7 @@ def _write(chosen: Gateway, folder: Path, values: Mapping[str, str], words: set[
     for name, text in texts.items():
         path = folder / name
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
         except OSError as error:
             raise Failure(f"{path}: cannot be written: {os.strerror(error.errno or 0)}") from None

@@ -14,6 +14,7 @@ import pytest
 
 from adapters import catalogue
 from adapters.catalogue import Gateway
+from tests.gateways.kong import kong_nginx
 
 NGINX = """\
 daemon off;
@@ -82,4 +83,7 @@ def _gateway(name: str) -> Gateway:
     return found
 
 
-SUBJECTS = (Subject(_gateway("nginx"), nginx),)
+SUBJECTS = (
+    Subject(_gateway("nginx"), nginx),
+    Subject(_gateway("kong"), kong_nginx.command),
+)

@@ -1,0 +1,1 @@
+"""Amazon API Gateway: Lambda authorizers and the template that sets one up."""

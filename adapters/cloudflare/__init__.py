@@ -1,0 +1,1 @@
+"""Cloudflare: a Worker and its configuration."""

@@ -1,0 +1,1 @@
+"""Kong: the plugin, and the declarative configuration that switches it on."""
