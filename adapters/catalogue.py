@@ -17,7 +17,8 @@ class Gateway:
     `template` and `companions`, the files that the configuration loads, are in
     `adapters/<folder>/`. `on_failure` lists what can happen while Fairvisor does not answer. Unless
     the gateway `waits`, the daemon holds a throttled request back, and the gateway has to allow it
-    the time. `unix`: it can ask over a Unix socket.
+    the time. `unix`: it can ask over a Unix socket. `sends_body`: the daemon gets the body of a
+    request. `settles`: it is told what a provider's answer used.
     """
 
     name: str
@@ -28,6 +29,8 @@ class Gateway:
     on_failure: tuple[OnFailure, ...] = ("closed", "open")
     waits: bool = False
     unix: bool = True
+    sends_body: bool = False
+    settles: bool = False
 
 
 GATEWAYS: Final[tuple[Gateway, ...]] = (
@@ -37,6 +40,17 @@ GATEWAYS: Final[tuple[Gateway, ...]] = (
         folder="nginx",
         template="nginx.conf",
         on_failure=("closed", "open", "reads-open"),
+    ),
+    Gateway(
+        name="nginx-lua",
+        about="nginx with the Lua module: sends bodies, waits itself, settles LLM usage",
+        folder="nginx",
+        template="nginx-lua.conf",
+        companions=("fairvisor.lua", "fairvisor_usage.lua"),
+        on_failure=("closed", "open", "reads-open"),
+        waits=True,
+        sends_body=True,
+        settles=True,
     ),
 )
 
