@@ -18,6 +18,8 @@ class Gateway:
     `adapters/<folder>/`. `on_failure` lists what can happen while Fairvisor does not answer. Unless
     the gateway `waits`, the daemon holds a throttled request back, and the gateway has to allow it
     the time. `unix`: it can ask over a Unix socket; `remote`: it asks from elsewhere, at a URL.
+    `sends_body`: the daemon gets the body of a request. `settles`: it is told what a provider's
+    answer used.
     """
 
     name: str
@@ -29,6 +31,8 @@ class Gateway:
     waits: bool = False
     unix: bool = True
     remote: bool = False
+    sends_body: bool = False
+    settles: bool = False
 
 
 GATEWAYS: Final[tuple[Gateway, ...]] = (
@@ -38,6 +42,17 @@ GATEWAYS: Final[tuple[Gateway, ...]] = (
         folder="nginx",
         template="nginx.conf",
         on_failure=("closed", "open", "reads-open"),
+    ),
+    Gateway(
+        name="nginx-lua",
+        about="nginx with the Lua module: sends bodies, waits itself, settles LLM usage",
+        folder="nginx",
+        template="nginx-lua.conf",
+        companions=("fairvisor.lua", "fairvisor_usage.lua"),
+        on_failure=("closed", "open", "reads-open"),
+        waits=True,
+        sends_body=True,
+        settles=True,
     ),
     Gateway(
         name="kong",
@@ -58,6 +73,8 @@ GATEWAYS: Final[tuple[Gateway, ...]] = (
         ),
         on_failure=("closed", "open", "reads-open"),
         waits=True,
+        sends_body=True,
+        settles=True,
     ),
     Gateway(
         name="cloudflare",

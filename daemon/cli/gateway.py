@@ -230,9 +230,12 @@ def _check_plain(text: str, option: str) -> None:
 def _address_values(address: Address) -> dict[str, str]:
     if isinstance(address, UnixAddress):
         return {"socket": address.path}
+    host = "127.0.0.1" if address.host == "localhost" else address.host  # some cannot resolve names
+    address = TcpAddress(host, address.port)
     return {
         "address": str(address),
-        "host": address.host,
+        "host": host,
+        "url_host": str(address).rpartition(":")[0],
         "port": str(address.port),
         "daemon_url": f"http://{address}",
     }

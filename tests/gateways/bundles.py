@@ -12,6 +12,7 @@ SLOW = 0.0001
 TENANT_LIMIT = 25
 ADDRESS_LIMIT = 3
 DELAY_MS = 700
+TOKENS = 10_000
 
 
 def policy(name: str, key: str, burst: int, **rule: object) -> dict[str, Any]:
@@ -48,11 +49,8 @@ def throttled() -> dict[str, Any]:
 
 
 def tokens() -> dict[str, Any]:
-    """Return a budget of LLM tokens for POST below /llm/."""
-    config = {
-        "tokens_per_minute": 10_000,
-        "default_max_completion": 1000,
-    }
+    """Return a budget of LLM tokens below /llm/; it refills by one token a second."""
+    config = {"tokens_per_minute": 60, "burst_tokens": TOKENS, "default_max_completion": 1000}
     rule = {
         "name": "r",
         "limit_keys": ["header:x-key"],

@@ -34,6 +34,13 @@ http {{
 }}
 """
 
+LUA_MODULES = (
+    "/usr/lib/nginx/modules/ndk_http_module.so",
+    "/usr/lib/nginx/modules/ngx_http_lua_module.so",
+)
+LUA_CORE = "/usr/share/lua/5.1/resty/core.lua"
+LUA_PACKAGES = "libnginx-mod-http-lua lua-resty-core lua-cjson"
+
 Command = Callable[[Path], list[str]]
 """From the path of the written configuration to the command that runs the gateway in the
 foreground; may write more files beside it."""
@@ -67,7 +74,7 @@ def executable(name: str, how: str) -> str:
 def nginx(config: Path, *modules: str) -> list[str]:
     """Run nginx on a configuration that belongs into its http block."""
     binary = executable("nginx", "Debian: apt-get install nginx")
-    lines = [f"load_module /usr/lib/nginx/modules/{module};" for module in modules]
+    lines = [f"load_module {module};" for module in modules]
     if os.geteuid() == 0:
         lines.append("user root;")  # the daemon's socket is in a folder of ours alone
     main = config.with_name("main.conf")
@@ -75,6 +82,14 @@ def nginx(config: Path, *modules: str) -> list[str]:
         NGINX.format(folder=config.parent, config=config, main="\n".join(lines)), encoding="utf-8"
     )
     return [binary, "-p", str(config.parent), "-c", str(main)]
+
+
+def nginx_lua(config: Path) -> list[str]:
+    """Run nginx with the Lua module."""
+    for path in map(Path, (*LUA_MODULES, LUA_CORE)):
+        if not path.exists():
+            pytest.fail(f"{path} is missing (Debian: apt-get install {LUA_PACKAGES})")
+    return nginx(config, *LUA_MODULES)
 
 
 def _gateway(name: str) -> Gateway:
@@ -85,5 +100,6 @@ def _gateway(name: str) -> Gateway:
 
 SUBJECTS = (
     Subject(_gateway("nginx"), nginx),
+    Subject(_gateway("nginx-lua"), nginx_lua),
     Subject(_gateway("kong"), kong_nginx.command),
 )

@@ -106,7 +106,7 @@ class Site:
 
     def said(self) -> str:
         """Return what the gateway wrote."""
-        texts = [path.read_text(errors="replace") for path in self.folder.glob("*.log")]
+        texts = [path.read_text(errors="replace") for path in self.folder.rglob("*.log")]
         return "\n".join(texts)
 
 
@@ -145,9 +145,13 @@ def site(  # noqa: PLR0913 - what a site is made of
     on_failure: str = "closed",
     timeout_ms: int = UNHURRIED_MS,
     address: Address | None = None,
+    edit: Callable[[str], str] = str,
     **settings: object,
 ) -> Iterator[Site]:
-    """Run all three; the gateway with what `fairvisor gateway` writes for this daemon."""
+    """Run all three; the gateway with what `fairvisor gateway` writes for this daemon.
+
+    `edit` changes the configuration as an operator might.
+    """
     with ExitStack() as stack:
         folder = stack.enter_context(short_folder())
         where = address or Address.fresh(folder)
@@ -159,7 +163,7 @@ def site(  # noqa: PLR0913 - what a site is made of
             f"--timeout={timeout_ms}",
             where.daemon_option(way),
         ]
-        port, process = stack.enter_context(_gateway(subject, options, daemon, folder))
+        port, process = stack.enter_context(_gateway(subject, options, daemon, folder, edit))
         yield Site(subject, way, daemon, service, port, process, folder)
 
 
@@ -194,7 +198,11 @@ def write_configuration(name: str, options: list[str], daemon: Daemon, folder: P
 
 @contextmanager
 def _gateway(
-    subject: Subject, options: list[str], daemon: Daemon, folder: Path
+    subject: Subject,
+    options: list[str],
+    daemon: Daemon,
+    folder: Path,
+    edit: Callable[[str], str],
 ) -> Iterator[tuple[int, "subprocess.Popen[bytes]"]]:
     for attempt in range(STARTS):
         port = free_port()
@@ -202,7 +210,9 @@ def _gateway(
         files = folder / f"gateway-{attempt}"
         listen = f"--listen=127.0.0.1:{port}"
         write_configuration(subject.name, [*options, listen], daemon, files)
-        command = subject.command(files / subject.gateway.template)
+        config = files / subject.gateway.template
+        config.write_text(edit(config.read_text()))
+        command = subject.command(config)
         with (folder / "gateway.log").open("wb") as log:
             process = subprocess.Popen(
                 command, cwd=files, stdin=subprocess.DEVNULL, stdout=log, stderr=log

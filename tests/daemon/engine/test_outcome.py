@@ -290,3 +290,11 @@ def test_ratelimit_fields(algorithm: str, verdict: Any, fields: tuple[int, ...])
     shown = decision.fields
     assert shown is not None
     assert (shown.quota, shown.remaining, shown.window, shown.reset) == fields
+
+
+def test_ratelimit_fields_of_a_burst_far_above_the_minute() -> None:
+    wide = {"tokens_per_minute": 60, "burst_tokens": 10_000}
+    _, decision = decide([[9_000, None]], spec(limit("token_bucket_llm", algorithm_config=wide)))
+    shown = decision.fields
+    assert shown is not None
+    assert (shown.quota, shown.remaining) == (60, 9_000)
