@@ -82,29 +82,28 @@ class OpenAiReader:
     def close(self, prompt: int, completion: int, how: Streaming) -> bytes:
         """Return the closing chunk and the end marker.
 
-        Behind what §11.3 wants of it, the chunk repeats what names the stream and its choices:
+        Before what §11.3 wants of it, the chunk repeats what names the stream and its choices:
         OpenAI's SDK looks up each choice by its index.
         """
         if self._responses is not None:
             return self._responses.close(prompt, completion, how)
-        chunk: dict[str, object] = (
-            {
+        if how.on_limit_exceeded == "error_chunk":
+            chunk: dict[str, object] = {
                 "error": {
                     "message": "max completion tokens exceeded",
                     "type": "rate_limit_error",
                     "code": "completion_tokens_exceeded",
                 }
             }
-            if how.on_limit_exceeded == "error_chunk"
-            else {"choices": self._closing_choices()}
-        )
+        else:
+            chunk = {name: self._last[name] for name in _NAMING if name in self._last}
+            chunk["choices"] = self._closing_choices()
         if how.include_partial_usage:
             chunk["usage"] = {
                 "prompt_tokens": prompt,
                 "completion_tokens": completion,
                 "total_tokens": prompt + completion,
             }
-        chunk |= {name: self._last[name] for name in _NAMING if name in self._last}
         return sse(chunk) + _DONE
 
     def _keep(self, choice: dict[str, object], *, finished: bool) -> None:
@@ -120,9 +119,9 @@ class OpenAiReader:
         if not self._choices:
             return [{"delta": {}, "finish_reason": "length"}]
         return [
-            {"text": "", "finish_reason": "length", "index": index, "logprobs": None}
+            {"index": index, "text": "", "logprobs": None, "finish_reason": "length"}
             if "text" in choice
-            else {"delta": {}, "finish_reason": "length", "index": index}
+            else {"index": index, "delta": {}, "finish_reason": "length"}
             for index, choice in sorted(self._choices.items())
         ]
 

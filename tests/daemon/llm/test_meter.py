@@ -106,6 +106,34 @@ def test_only_the_extra_chunk_is_hidden() -> None:
     assert run(StreamMeter("openai", hide_usage=True), stream) == stream
 
 
+def test_a_cut_closes_every_open_choice_in_the_name_of_the_stream() -> None:
+    def chunk(*choices: dict[str, Any]) -> dict[str, Any]:
+        return {"id": "c1", "model": "m", "choices": list(choices)}
+
+    def word(index: int, finish: str | None = None) -> dict[str, Any]:
+        return {"index": index, "delta": {"content": "12345678"}, "finish_reason": finish}
+
+    meter = StreamMeter("openai", cut=Cut(5, Streaming(buffer_tokens=1)))
+    stream = sse(chunk(word(2)), chunk(word(0, "stop")), chunk(word(1)))
+    assert events_of(run(meter, stream))[-1] == {
+        "id": "c1",
+        "model": "m",
+        "choices": [
+            {"index": 1, "delta": {}, "finish_reason": "length"},
+            {"index": 2, "delta": {}, "finish_reason": "length"},
+        ],
+        "usage": {"prompt_tokens": 0, "completion_tokens": 6, "total_tokens": 6},
+    }
+
+
+def test_a_cut_of_a_legacy_completion_is_one() -> None:
+    meter = StreamMeter("openai", cut=small(1))
+    stream = sse({"object": "text_completion", "choices": [{"index": 0, "text": "1" * 16}]})
+    end = events_of(run(meter, stream))[-1]
+    assert end["object"] == "text_completion"
+    assert end["choices"] == [{"index": 0, "text": "", "logprobs": None, "finish_reason": "length"}]
+
+
 def test_a_usage_chunk_with_a_choice_that_says_nothing_is_hidden() -> None:
     end = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
     mute = {"choices": [{"index": 0, "delta": {}}], "usage": USAGE_CHUNK["usage"]}
