@@ -3,7 +3,7 @@
 `REASONS` is §23 as a table: what a refusal by each kind of limiter is called.
 """
 
-from math import ceil
+from math import ceil, inf
 
 import msgspec
 
@@ -32,7 +32,7 @@ class Outcome(msgspec.Struct):
 
     refused_at: int | None = None
     tightest: tuple[Check, Gauge] | None = None
-    ratio: float = 2.0
+    ratio: float = inf
     throttle: tuple[Check, int, str, int] | None = None
     warning: tuple[Check, str, int] | None = None
     shadowed: tuple[Check, str, int] | None = None
