@@ -10,13 +10,18 @@ Rules
 """
 
 import asyncio
+import logging
+import os
 import select
 import ssl
 from collections import deque
 from collections.abc import Callable
 
+from daemon.front.rate_limited_log import RateLimitedLog
 from daemon.front.upstream import Caller, Failure, UpstreamConnection
 from daemon.upstream_url import UpstreamUrl
+
+log = logging.getLogger("fairvisor")
 
 MAX_CONNECTIONS = 4096
 """Per upstream and front process."""
@@ -136,7 +141,9 @@ class Pool:
         connect_timeout: float,
         tls: Callable[[], ssl.SSLContext],
         limit: int = MAX_CONNECTIONS,
+        warn: Callable[[UpstreamUrl, str], None] = lambda _upstream, _why: None,
     ) -> None:
+        self._warn = warn
         self._upstream = upstream
         self._connect_timeout = connect_timeout
         self._tls = tls
@@ -202,8 +209,9 @@ class Pool:
                     )
         except TimeoutError:
             failure = "timeout"
-        except (OSError, ssl.SSLError):
-            pass
+            self._warn(upstream, f"no connection within {self._connect_timeout:g} s")
+        except (OSError, ssl.SSLError) as error:
+            self._warn(upstream, _reason(error))
         else:
             self._freed(connection)
             return
@@ -256,6 +264,16 @@ def _has_news(descriptor: int) -> bool:
     return bool(poll.poll(0))
 
 
+def _reason(error: OSError) -> str:
+    """Say why there is no connection, and what to do about a certificate."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        why = f"its certificate is not accepted: {error.verify_message}"
+        return f"{why} (SSL_CERT_FILE names further authorities to trust)"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS failed: {error.reason or error}"
+    return os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
+
+
 class Pools:
     """One pool per upstream, made when it is first asked. `connect_timeout` in seconds."""
 
@@ -263,18 +281,25 @@ class Pools:
         self._connect_timeout = connect_timeout
         self._pools: dict[UpstreamUrl, Pool] = {}
         self._context: ssl.SSLContext | None = None
+        self._log = RateLimitedLog(log)
 
     def pool(self, upstream: UpstreamUrl) -> Pool:
         """Return the pool of an upstream."""
         pool = self._pools.get(upstream)
         if pool is None:
-            pool = self._pools[upstream] = Pool(upstream, self._connect_timeout, self._tls)
+            pool = Pool(upstream, self._connect_timeout, self._tls, warn=self._warn)
+            self._pools[upstream] = pool
         return pool
 
     def close(self) -> None:
         """Close what is idle everywhere."""
         for pool in self._pools.values():
             pool.close()
+
+    def _warn(self, upstream: UpstreamUrl, why: str) -> None:
+        now = asyncio.get_running_loop().time()
+        message = "upstream %s cannot be reached: %s"
+        self._log.say("upstream", str(upstream), now, logging.WARNING, message, upstream, why)
 
     def _tls(self) -> ssl.SSLContext:
         # Reading the system's certificates takes 20 ms: once, and only where they are needed.

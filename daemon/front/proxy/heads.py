@@ -5,6 +5,7 @@ Framing is never passed on: each side's length or chunks are said anew (RFC 9112
 
 from http import HTTPStatus
 
+from daemon.engine.debug_session import COOKIE_NAME
 from daemon.front.proxy.route import Route
 from daemon.front.request_reader import Inbound
 from daemon.front.upstream import ResponseHead
@@ -21,6 +22,7 @@ _HIDDEN = "X-Fairvisor-Reservation"
 _LONGEST_SDK_WAIT = 120
 _NO_BODY = frozenset({204, 304})
 _OURS = b"x-fairvisor-"
+_SESSION = COOKIE_NAME.encode()
 _CODING = frozenset({b"content-encoding"})
 
 
@@ -46,6 +48,8 @@ def request_head(  # noqa: PLR0913 - what the head is made of
         strip=strip,
         inject=inject,
     )
+    if b"cookie" in inbound.headers:
+        headers = [header for each in headers if (header := _without_session(each)) is not None]
     gone = _FRAMING | {b"accept-encoding"} if plain else _FRAMING
     headers = [header for header in headers if canonical(header[0]) not in gone]
     if plain:
@@ -54,6 +58,15 @@ def request_head(  # noqa: PLR0913 - what the head is made of
     lines = [b"%s %s HTTP/1.1" % (inbound.method.encode("latin-1"), route.target)]
     lines += [b"%s: %s" % header for header in headers]
     return b"\r\n".join(lines) + b"\r\n\r\n"
+
+
+def _without_session(header: tuple[bytes, bytes]) -> tuple[bytes, bytes] | None:
+    """Take the debug session's cookie, which is between the client and us, out of a header."""
+    name, value = header
+    if name.lower() != b"cookie" or _SESSION not in value:
+        return header
+    pairs = [pair for pair in value.split(b";") if pair.partition(b"=")[0].strip() != _SESSION]
+    return (name, b";".join(pairs).strip()) if pairs else None
 
 
 def _names(headers: Headers, name: bytes) -> bool:

@@ -280,6 +280,7 @@ def test_an_opening_breaker_is_noted() -> None:
         ("cost_based", 5_999_999, (10, 5, 3600, END_OF_HOUR)),
         ("cost_based", -END_OF_HOUR, (10, 0, 3600, END_OF_HOUR)),
         ("token_bucket_llm", [6, 900], (60, 6, 60, 1)),
+        ("token_bucket_llm", [120, None], (60, 120, 60, 1)),  # a burst of twice the rate
         ("token_bucket_llm", [60, 3], (1000, 3, 86_400, MIDNIGHT)),
         ("token_bucket_llm", [-4, 0], (60, 0, 60, 4)),
         ("token_bucket_llm", [-MIDNIGHT, 1, 7], (1000, 7, 86_400, MIDNIGHT)),
