@@ -7,11 +7,13 @@ import signal
 import sys
 from pathlib import Path
 
-from bench import report
+from bench import gateways, report
 from bench.load import LoadError
 from bench.measure import Options, Row, measure
 from bench.probe import ProbeError
 from bench.scenarios import SCENARIOS
+
+GATEWAYS = "gateways"
 
 
 def main() -> int:
@@ -30,7 +32,18 @@ def main() -> int:
         command=arguments.command,
     )
     taken: dict[str, list[Row]] = {}
+    pairs: list[gateways.Pair] = []
     for name in arguments.scenario:
+        if name == GATEWAYS:
+            connections = tuple(arguments.connections or gateways.CONNECTIONS)
+            print(f"\n{name}: what a check adds to a gateway", flush=True)
+            try:
+                pairs = gateways.measure(dataclasses.replace(options, connections=connections))
+            except (LoadError, ProbeError) as error:
+                print(f"{name}: no figures: {error}", file=sys.stderr)
+                return 1
+            print(gateways.table(pairs), flush=True)
+            continue
         scenario = SCENARIOS[name]
         chosen = dataclasses.replace(
             options, connections=tuple(arguments.connections or scenario.connections)
@@ -43,7 +56,7 @@ def main() -> int:
             return 1
         print(report.table(taken[name]), flush=True)
     if arguments.json is not None:
-        text = json.dumps(report.document(options, taken), indent=2, ensure_ascii=False)
+        text = json.dumps(report.document(options, taken, pairs), indent=2, ensure_ascii=False)
         arguments.json.write_text(text + "\n")
     return 0
 
@@ -51,7 +64,9 @@ def main() -> int:
 def parser() -> argparse.ArgumentParser:
     """Return the command line's grammar."""
     grammar = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    grammar.add_argument("scenario", nargs="*", default=["decisions"], help=", ".join(SCENARIOS))
+    grammar.add_argument(
+        "scenario", nargs="*", default=["decisions"], help=", ".join((*SCENARIOS, GATEWAYS))
+    )
     grammar.add_argument("--seconds", type=positive, default=4, help="length of a run")
     grammar.add_argument("--rounds", type=positive, default=5, help="runs a row is the median of")
     grammar.add_argument(

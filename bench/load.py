@@ -24,6 +24,7 @@ class Requests:
 
     headers: Mapping[str, str]
     keys: int = 1
+    path: str = "/v1/decision"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ def load(server: Server, requests: Requests, run: Run) -> Sample:
     headers = [f"{name}: {value}" for name, value in requests.headers.items()]
     command = [wrk, "-t1", f"-c{run.connections}", f"-d{run.seconds}s", "--timeout", "10s"]
     command += ["-s", str(SCRIPT), f"http://127.0.0.1:{server.port}", "--"]
-    command += [str(requests.keys), str(run.first), run.order, *headers]
+    command += [str(requests.keys), str(run.first), run.order, requests.path, *headers]
     before = cpu.tree(server.pid)
     done = subprocess.run(
         command, check=False, capture_output=True, text=True, timeout=run.seconds + 60

@@ -3,9 +3,10 @@
 import dataclasses
 import os
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from bench.gateways import Pair, medians
 from bench.load import Sample
 from bench.measure import Options, Row
 
@@ -72,7 +73,9 @@ def table(rows: list[Row]) -> str:
     )
 
 
-def document(options: Options, rows: dict[str, list[Row]]) -> dict[str, object]:
+def document(
+    options: Options, rows: dict[str, list[Row]], pairs: Sequence[Pair] = ()
+) -> dict[str, object]:
     """Return all there is to know about a run, ready for JSON; `rows` by scenario."""
     return {
         "machine": machine(),
@@ -86,4 +89,5 @@ def document(options: Options, rows: dict[str, list[Row]]) -> dict[str, object]:
             ]
             for name, taken in rows.items()
         },
+        "gateways": [dataclasses.asdict(pair) | medians(pair) for pair in pairs],
     }

@@ -1,5 +1,5 @@
 -- The requests of one wrk run, and its figures as one line of JSON.
--- Arguments: keys, first, order, then "Name: value" header lines. "{key}" in a value becomes a
+-- Arguments: keys, first, order, path, then "Name: value" header lines. "{key}" in a value becomes a
 -- number from 1 to keys, in the given order (random or sequential, from `first` on); "{serial}"
 -- becomes a number that no other request of the run has, counted from `first`.
 
@@ -15,11 +15,11 @@ function init(args)
    keys, serial, sequential = tonumber(args[1]), tonumber(args[2]), args[3] == "sequential"
    math.randomseed(serial)
    local headers = {}
-   for i = 4, #args do
+   for i = 5, #args do
       local name, value = args[i]:match("^([^:]+): (.*)$")
       headers[name] = value
    end
-   template = wrk.format("GET", "/v1/decision", headers):gsub("%%", "%%%%")
+   template = wrk.format("GET", args[4], headers):gsub("%%", "%%%%")
    template = template:gsub("{(%l+)}", function(fill)
       fills[#fills + 1] = fill
       return "%d"

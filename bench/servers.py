@@ -81,7 +81,8 @@ def fairvisor(
 ) -> Iterator[Server]:
     """Run a daemon of one front and one shard on `bundle`.
 
-    `settings` are further environment variables; "{folder}" in a value becomes the server's folder.
+    `settings` are further environment variables; "{folder}" and "{port}" in a value become the
+    server's.
     `command` is another build to start, by default this environment's `fairvisor serve`.
     """
     folder.mkdir()
@@ -97,7 +98,7 @@ def fairvisor(
         "FAIRVISOR_SHARDS": "1",
         "FAIRVISOR_STATE_DIR": "none",
         "FAIRVISOR_WORKER_PROCESSES": "1",
-        **{name: value.format(folder=folder) for name, value in settings.items()},
+        **{name: value.format(folder=folder, port=port) for name, value in settings.items()},
     }
     with running(daemon_command(command), folder, environment) as pid:
         server = Server("fairvisor", pid, port)

@@ -1,0 +1,53 @@
+"""The gateways' figures, and that each can be had without its check."""
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from bench.gateways import GATEWAYS, Gateway, Pair, medians, table
+from bench.load import Sample
+from daemon.cli.main import main
+
+CHECKS = ("auth_request /_fairvisor", "access_by_lua")
+
+
+def sample(p50: float, p99: float, rate: float) -> Sample:
+    return Sample(1000, 4, rate, p50, p99, 10.0)
+
+
+PAIR = Pair(
+    "nginx",
+    16,
+    (sample(50, 100, 900), sample(60, 110, 1000), sample(500, 999, 100)),
+    (sample(90, 210, 500), sample(95, 190, 450), sample(80, 900, 600)),
+)
+
+
+@pytest.mark.parametrize("gateway", GATEWAYS, ids=lambda each: each.name)
+@pytest.mark.parametrize("failure", ["closed", "open"])
+def test_the_check_and_nothing_else_is_taken_out(
+    gateway: Gateway, failure: str, tmp_path: Path
+) -> None:
+    options = [f"--on-failure={failure}", f"--write={tmp_path}", "--daemon=127.0.0.1:8080"]
+    assert CliRunner().invoke(main, ["gateway", gateway.name, *options]).exit_code == 0
+    text = (tmp_path / gateway.template).read_text()
+    bare = gateway.unchecked(text)
+    assert any(check in text for check in CHECKS)
+    assert not any(check in bare for check in CHECKS)
+    assert bare.count("{") == bare.count("}")
+    assert "proxy_pass http://127.0.0.1:9000;" in bare
+    assert bare.count("location") == text.count("location")
+
+
+def test_a_row_is_the_medians_and_what_lies_between() -> None:
+    row = medians(PAIR)
+    assert (row["p50 without"], row["p50 checked"], row["p50 added"]) == (60, 90, 30)
+    assert (row["p99 without"], row["p99 checked"], row["p99 added"]) == (110, 210, 100)
+    assert (row["rate without"], row["rate checked"]) == (900, 500)
+
+
+def test_the_table_has_a_row_a_pair() -> None:
+    head, row = table([PAIR]).splitlines()
+    assert head.split()[:2] == ["gateway", "conns"]
+    assert row.split() == ["nginx", "16", "60", "90", "30", "110", "210", "100", "900", "500"]
