@@ -61,5 +61,7 @@ def test_the_files_are_part_of_the_package() -> None:
     shipped = data["package-data"]
     for gateway in GATEWAYS:
         patterns = shipped["*"] + shipped.get(f"adapters.{gateway.folder}", [])
+        assert (ROOT / "adapters" / gateway.folder / "__init__.py").is_file()
         for name in (gateway.template, *gateway.companions):
-            assert any(Path(name).match(pattern) for pattern in patterns), name
+            # Modules are part of their package without being named.
+            assert any(Path(name).match(pattern) for pattern in (*patterns, "*.py")), name

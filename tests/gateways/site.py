@@ -74,6 +74,7 @@ class Client:
         response = self._connection.getresponse()
         body_back = response.read()
         fields = {name.lower(): value for name, value in response.getheaders()}
+        assert len(fields) == len(response.getheaders()), f"a field twice: {response.getheaders()}"
         return Answer(response.status, fields, body_back)
 
 
