@@ -15,7 +15,14 @@ from protocol.reference.answers import DESCRIPTORS, HEADERS, REASONS
 from protocol.schema import bundle_schema
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/**/*.md")])
+DOCUMENTS = sorted(
+    [
+        *ROOT.glob("*.md"),
+        *ROOT.glob("docs/**/*.md"),
+        *ROOT.glob("adapters/*/*.md"),
+        *ROOT.glob("examples/**/*.md"),
+    ]
+)
 _LINK = re.compile(r"\[[^\]]*\]\((?P<target>[^)\s]+)\)")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
-from adapters.catalogue import GATEWAYS
+from adapters.catalogue import GATEWAYS, Gateway
 from daemon.cli.gateway import longest_delay
 from protocol.bundle_text import load
 
@@ -96,6 +96,11 @@ def test_options_go_where_they_belong(fairvisor: Run) -> None:
         (["nginx", "--upstream=a"], "must be http://host"),
         (["nginx", "--upstream=http://a;b"], "characters"),
         (["nginx", "--daemon=unix:/a;b"], "characters"),
+        (["nginx", "--daemon=https://a.test"], "is not host:port"),
+        (["aws", "--daemon=https://a.test/x"], "a URL without a path"),
+        (["aws", "--daemon=ftp://a.test"], "must be http://host"),
+        (["aws", '--daemon=https://a"b'], "characters"),
+        (["aws", "--daemon=unix:/run/fv.sock"], "cannot ask over a Unix socket"),
         (["nginx", "--timeout=0"], "0 is not in the range"),
         (["nginx", "--longest-delay=30001"], "30001 is not in the range"),
     ],
@@ -167,3 +172,29 @@ def test_it_writes_all_files(fairvisor: Run, tmp_path: Path) -> None:
     failed = fairvisor("gateway", "nginx", "--write=file")
     assert failed.exit_code == 1
     assert "file/nginx.conf: cannot be written" in failed.stderr
+
+
+def test_clouds_ask_at_a_url(fairvisor: Run) -> None:
+    for name in ("cloudflare", "aws", "gcp", "azure"):
+        text = fairvisor("gateway", name, "--daemon=https://fairvisor.test:8443/").stdout
+        assert "https://fairvisor.test:8443" in text
+        assert "8443/" not in text.replace("8443/v1/decision", "")
+        assert (
+            "http://10.0.0.5:9090"
+            in fairvisor("gateway", name, FAIRVISOR_LISTEN="10.0.0.5:9090,unix:/run/fv.sock").stdout
+        )
+
+
+@pytest.mark.parametrize("gateway", GATEWAYS, ids=lambda each: each.name)
+def test_every_gateway_can_be_written_with_every_policy(
+    fairvisor: Run, tmp_path: Path, gateway: Gateway
+) -> None:
+    seen = set()
+    for way in gateway.on_failure:
+        result = fairvisor("gateway", gateway.name, f"--on-failure={way}", f"--write={way}")
+        assert result.exit_code == 0, result.stderr
+        for name in (gateway.template, *gateway.companions):
+            assert f"Wrote {way}/{name}\n" in result.stdout
+            assert (tmp_path / way / name).read_text()
+        seen.add((tmp_path / way / gateway.template).read_text().replace(f"/{way}/", "/"))
+    assert len(seen) == len(gateway.on_failure)

@@ -137,7 +137,7 @@ describe("the body", function()
     assert.equal("100", sent_header(state, "x-token-estimate"))
     assert.is_truthy(state.logs[1]:find("in a file", 1, true))
     state = access({ raise = "http2" }, { { ALLOW } }, SEND)
-    assert.is_nil(sent_header(state, "x-token-estimate"))
+    assert.equal("250", sent_header(state, "x-token-estimate")) -- as long as one may be
     assert.is_truthy(state.logs[1]:find("http2", 1, true))
   end)
 end)

@@ -132,7 +132,8 @@ function _M.body(conf)
   local ok, body, err = pcall(kong.request.get_raw_body, limit)
   if not ok or body == nil then
     kong.log.warn("the body is not sent to Fairvisor: ", ok and err or body)
-    return nil, length and ceil(length / BYTES_A_TOKEN)
+    -- Not knowing its length must not make it free.
+    return nil, ceil((length or limit) / BYTES_A_TOKEN)
   end
   if #body > limit then
     return nil, ceil(#body / BYTES_A_TOKEN)
