@@ -16,6 +16,7 @@ SECRET = "replace-me-with-32-random-bytes-or-more"  # noqa: S105 - the examples'
 VARYING = {
     "runaway-agent-guard": (
         (r"(?<=loop_detected )\d+", 60, 90),  # Retry-After is spread by who asks
+        (r"(?<=retry after )\d+(?= s)", 1, 2),
         (r'(?<=completion_tokens": )\d+', 220, 2000),  # what was under way at the cut
     ),
 }
