@@ -27,6 +27,23 @@ def encode_key(values: Sequence[str]) -> Key:
     return key
 
 
+def decode_key(key: Key, count: int) -> list[str] | None:
+    """Return the `count` values that `encode_key` put into a key; None if only a digest is left."""
+    if isinstance(key, bytes):
+        return None
+    if count == 1:
+        return [key]
+    values = []
+    rest = key
+    while rest:
+        length, colon, rest = rest.partition(":")
+        if not colon or not length.isdigit():
+            return None
+        values.append(rest[: int(length)])
+        rest = rest[int(length) :]
+    return values if len(values) == count else None
+
+
 def placement(key: Key) -> int:
     """Return the 32-bit placement hash of a counter key; its owner is this modulo the shards."""
     if isinstance(key, str):

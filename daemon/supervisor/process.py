@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import os
-import secrets
 import signal
 import sys
 from collections.abc import Coroutine
@@ -42,7 +41,6 @@ class Supervisor:
 
     def __init__(self, settings: Settings, loaded: Loaded) -> None:
         self._settings = settings
-        self._jitter_key = secrets.token_bytes(16)
         self._fronts: list[Child] = []
         self._shards: list[Child] = []
         self._keepers: list[Child] = []
@@ -114,7 +112,7 @@ class Supervisor:
 
     def _admin_api(self) -> AdminApi:
         active, tell = (lambda: self._reloader.active), self._reports.tell
-        desk = BreakerDesk(self._questions, active, self._jitter_key, tell)
+        desk = BreakerDesk(self._questions, active, self._storage.secret, tell)
         return AdminApi(desk, self._reload_now)
 
     def _end_children(self) -> None:
@@ -214,7 +212,7 @@ class Supervisor:
         self._reloader.equip_shard(child)
 
     def _front_started(self, child: Child) -> None:
-        child.tell(control.CONFIGURE, {"jitter_key": self._jitter_key})
+        child.tell(control.CONFIGURE, {"jitter_key": self._storage.secret})
         self._reloader.equip_front(child)
 
     def _reload(self) -> None:
@@ -299,7 +297,7 @@ class Supervisor:
         totals = self._collection.totals()
         active = self._reloader.active
         exposition.add_build(totals)
-        exposition.add_bundle(totals, active.loaded.bundle, self._jitter_key, now_us())
+        exposition.add_bundle(totals, active.loaded.bundle, self._storage.secret, now_us())
         exposition.add_breakers(totals, active.breakers.items(), self._collection.open_breakers())
         return render(totals)
 

@@ -2,10 +2,13 @@
 
 import logging
 import os
+import secrets
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 from daemon.settings import Settings
+from daemon.state_secret import SECRET_BYTES, keep_secret
 from shard.stores.folder import StateError, StateFolder
 
 log = logging.getLogger("fairvisor")
@@ -24,6 +27,8 @@ class Storage:
         self.path: Path | None = settings.state_dir
         self.lock = -1
         self.run = 0
+        self.secret = secrets.token_bytes(SECRET_BYTES)
+        """The key of digests and jitter, kept where there is a folder to keep it in."""
 
     def take(self) -> None:
         """Make the folder and lock it, or do nothing without one.
@@ -37,6 +42,8 @@ class Storage:
         try:
             folder.create()
             self.lock = folder.lock()
+            with suppress(OSError):  # a full disk must not keep the daemon from starting
+                self.secret = keep_secret(self.path)
         except StateError as error:
             raise StateError(
                 f"FAIRVISOR_STATE_DIR: {error}; set it to a folder of this daemon's own,"

@@ -54,11 +54,10 @@ def folded(connection: sqlite3.Connection) -> set[str]:
     return {name for (name,) in connection.execute("SELECT segment FROM folded")}
 
 
-def fold(connection: sqlite3.Connection, image: Image, part: Part, segments: Iterable[str]) -> None:
+def fold(connection: sqlite3.Connection, image: Image, part: Part, segments: Iterable[str]) -> int:
     """Apply a stretch of a shard's log; within a transaction of the caller's.
 
-    Raises:
-        TypeError: the log holds what no limiter has written.
+    Returns how many counters were left out because no limiter understands their state.
     """
     own = (part.shards, part.shard)
     if image.complete:
@@ -70,8 +69,9 @@ def fold(connection: sqlite3.Connection, image: Image, part: Part, segments: Ite
     for identity in image.forgotten:
         rule = (numbers[identity], *own)
         connection.execute("DELETE FROM counters WHERE rule = ? AND placement % ? = ?", rule)
+    left_out = 0
     for identity, counters in image.counters.items():
-        _fold_rule(connection, image, identity, numbers[identity], counters)
+        left_out += _fold_rule(connection, image, identity, numbers[identity], counters)
     for rid, kept in image.reservations.items():
         connection.execute(
             "DELETE FROM reservations WHERE id = ? AND placement % ? = ?", (rid, *own)
@@ -84,6 +84,7 @@ def fold(connection: sqlite3.Connection, image: Image, part: Part, segments: Ite
     connection.executemany(
         "INSERT OR IGNORE INTO folded VALUES (?)", ((name,) for name in segments)
     )
+    return left_out
 
 
 def _fold_rule(
@@ -92,14 +93,19 @@ def _fold_rule(
     identity: str,
     number: int,
     counters: Mapping[Key, Written],
-) -> None:
+) -> int:
     rule = image.rules[identity]
     limiter = rule.limiter(identity)
-    stored, gone = [], []
+    stored, gone, left_out = [], [], 0
     for key, written in counters.items():
         cell = _cell(key)
         later = isinstance(written.state, Later)
-        state = image.state(identity, key, _state_of(connection, number, cell) if later else None)
+        try:
+            before = _state_of(connection, number, cell) if later else None
+            state = image.state(identity, key, before)
+        except (TypeError, ValueError):
+            left_out += 1
+            continue
         if state is None:
             gone.append((number, cell))
             continue
@@ -111,6 +117,7 @@ def _fold_rule(
     # in the order of the table's own tree: random pages cost three times as much
     stored.sort(key=lambda row: (isinstance(row[1], bytes), row[1]))
     connection.executemany("INSERT OR REPLACE INTO counters VALUES (?, ?, ?, ?, ?, ?)", stored)
+    return left_out
 
 
 def _reservation_rows(
@@ -206,6 +213,17 @@ def expire(connection: sqlite3.Connection, now: int, reservation_ttl: int) -> No
             " AND id NOT IN (SELECT rule FROM reservations)"
         )
     connection.execute("PRAGMA incremental_vacuum").fetchall()
+
+
+def remove(connection: sqlite3.Connection, number: int, keys: Iterable[Key]) -> int:
+    """Remove counters of a rule, and what reservations hold on them; return how many there were."""
+    removed = 0
+    for key in keys:
+        rule = (number, _cell(key))
+        connection.execute("DELETE FROM reservations WHERE rule = ? AND key = ?", rule)
+        done = connection.execute("DELETE FROM counters WHERE rule = ? AND key = ?", rule)
+        removed += done.rowcount
+    return removed
 
 
 def unfold(connection: sqlite3.Connection, segments: Iterable[str]) -> None:

@@ -28,7 +28,7 @@ _WIDTHS = {
     "sliding_window": 3,
     "cost_based": 3,
     "token_bucket_llm": 3,
-    "breaker": 4,
+    "breaker": 5,
 }
 """How many integers a state has, by kind."""
 

@@ -32,9 +32,12 @@ RETRY_SECONDS = 5.0
 
 
 class Keeper:
-    """The writer of one state folder. Times: `now` in seconds since the epoch, as of a clock."""
+    """The writer of one state folder. Times: `now` in seconds since the epoch, as of a clock.
 
-    def __init__(self, folder: StateFolder, reservation_ttl: int, tell: Tell) -> None:
+    `reservation_ttl` in microseconds; None leaves alone what has expired.
+    """
+
+    def __init__(self, folder: StateFolder, reservation_ttl: int | None, tell: Tell) -> None:
         self._folder = folder
         self._ttl = reservation_ttl
         self._tell = tell
@@ -69,6 +72,17 @@ class Keeper:
         self.turn(now, everything=True)
         return self._run
 
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """The database; `start` has opened it.
+
+        Raises:
+            StateError: it has not.
+        """
+        if self._connection is None:
+            raise StateError(f"{self._folder.database} is not open")
+        return self._connection
+
     def turn(self, now: float, *, everything: bool = False) -> None:
         """Fold what is waiting if it is worth it or old enough; drop what has expired."""
         if self._connection is None or (now < self._retry_at and not everything):
@@ -80,7 +94,7 @@ class Keeper:
             if waiting and (everything or due):
                 self._fold(self._connection, waiting, now)
                 self._folded_at = now
-            if abs(now - self._expired_at) >= EXPIRE_SECONDS:
+            if self._ttl is not None and abs(now - self._expired_at) >= EXPIRE_SECONDS:
                 self._expired_at = now
                 database.expire(self._connection, int(now * 1_000_000), self._ttl)
             if self._complained:
@@ -176,7 +190,9 @@ class Keeper:
             except (UnreadableSegmentError, ValueError) as error:
                 damaged[segment] = str(error)
         with transaction(connection):
-            database.fold(connection, image, part, [each.name for each in segments])
+            left_out = database.fold(connection, image, part, [each.name for each in segments])
+        if left_out:
+            self._tell("error", f"{left_out} counters in the log make no sense; left out")
         for segment in segments:
             path = self._folder.file(segment)
             if segment in damaged:
