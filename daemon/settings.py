@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Literal
 
 from daemon.admin_socket import DEFAULT as DEFAULT_ADMIN_SOCKET
@@ -17,6 +18,9 @@ from daemon.admin_socket import AdminSocket, admin_socket
 from daemon.llm.providers import PROVIDERS
 from daemon.upstream_url import UpstreamUrl, parse_upstream_url
 
+Durability = Literal["memory", "crash", "power"]
+DURABILITIES: tuple[Durability, ...] = ("memory", "crash", "power")
+SYSTEM_STATE = Path("/var/lib/fairvisor")
 LogLevel = Literal["debug", "info", "notice", "warning", "error", "critical", "alert", "emerg"]
 LOG_LEVELS: tuple[LogLevel, ...] = (
     "debug",
@@ -81,6 +85,9 @@ class Settings:
     idle_timeout: float
     file_poll_interval: float
     counter_memory: int
+    state_dir: Path | None
+    """Where counters are stored; None keeps them in memory only."""
+    durability: Durability
     log_level: LogLevel
     llm_format: str
     geoip_file: str | None
@@ -131,12 +138,46 @@ def load(environ: Mapping[str, str]) -> Settings:
             "FAIRVISOR_BACKEND_URL is not set: mode reverse_proxy needs it, "
             "for example http://127.0.0.1:9000"
         )
+    values["state_dir"] = _state_dir(environ, values["state_dir"], values["durability"])
     values["provider_urls"] = _provider_urls(environ)
     try:
         values["admin_socket"] = admin_socket(environ)
     except ValueError as error:
         raise SettingsError(f"{ADMIN_SOCKET}: {error}") from None
     return Settings(**values)  # type: ignore[arg-type]  # VARIABLES names Settings' own fields
+
+
+def _state_dir(environ: Mapping[str, str], chosen: object, durability: object) -> Path | None:
+    """Return the state folder, with what memory only means for it resolved.
+
+    Raises:
+        SettingsError: `power` was asked for without any folder.
+    """
+    if chosen == "none" and durability == "power":
+        raise SettingsError(
+            "FAIRVISOR_DURABILITY: power needs a folder to store counters in: "
+            "set FAIRVISOR_STATE_DIR to one instead of none"
+        )
+    if chosen == "none" or durability == "memory":
+        return None
+    return Path(str(chosen)) if chosen else default_state_dir(environ)
+
+
+def default_state_dir(environ: Mapping[str, str]) -> Path:
+    """Return the system's state folder if this user may write there, else the user's own."""
+    place = SYSTEM_STATE if SYSTEM_STATE.exists() else SYSTEM_STATE.parent
+    if os.access(place, os.W_OK):
+        return SYSTEM_STATE
+    base = environ.get("XDG_STATE_HOME", "").strip()
+    if not base.startswith("/"):
+        base = str(Path(environ.get("HOME", "").strip() or "~").expanduser() / ".local/state")
+    return Path(base) / "fairvisor"
+
+
+def _state_path(text: str) -> str:
+    if text != "none" and not text.startswith("/"):
+        raise ValueError(f"'{text}' must be an absolute path, or none for memory only")
+    return text
 
 
 def _provider_urls(environ: Mapping[str, str]) -> dict[str, UpstreamUrl]:
@@ -337,6 +378,21 @@ VARIABLES: tuple[Variable, ...] = (
         "memory for counters, all shards together",
         parse_size,
     ),
+    Variable(
+        "FAIRVISOR_STATE_DIR",
+        "state_dir",
+        None,
+        "folder for counters and reservations; none = memory only. Without it"
+        " /var/lib/fairvisor if that can be written, else fairvisor in the user's state folder",
+        _state_path,
+    ),
+    Variable(
+        "FAIRVISOR_DURABILITY",
+        "durability",
+        "crash",
+        "what counters survive: memory (nothing), crash (a killed process), power (a power cut)",
+        _one_of(*DURABILITIES),
+    ),
     Variable("FAIRVISOR_LOG_LEVEL", "log_level", "info", "debug … emerg", _one_of(*LOG_LEVELS)),
     Variable(
         "FAIRVISOR_LLM_FORMAT",
@@ -411,8 +467,6 @@ VARIABLES: tuple[Variable, ...] = (
 )
 
 NOT_YET: Mapping[str, tuple[str, ...]] = {
-    "FAIRVISOR_STATE_DIR": ("none",),
-    "FAIRVISOR_DURABILITY": ("memory",),
     "FAIRVISOR_STORE": ("local",),
     "FAIRVISOR_SAAS_URL": (),
     "FAIRVISOR_EDGE_ID": (),

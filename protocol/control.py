@@ -19,12 +19,19 @@ Supervisor to shard
                                                whether there may be more of them
     [RESET, number, identities, keys]          reset breakers by hand, of some keys or (None) all;
                                                answer [TOLD, number, how many were open]
+    [SNAPSHOT]                                 write everything to the log: the database is new
     [DRAIN]                                    exit
+Supervisor to keeper (of the stored counters)
+    [COLLECT, number], [DRAIN]                 as above; fold everything, then exit
+Keeper to supervisor
+    [KEEPING, run, lost]                       the number of this run of the daemon, and whether the
+                                               database had to be begun anew; READY follows
 Child to supervisor
     [READY]                                    serving
     [PREPARED, generation], [SWITCHED, generation], [TALLY, number, snapshot],
     [TOLD, number, answer]
     [SCRAPE, number]                           a client asks this front for the metrics of all
+    [NOTICE, level, line]                      something for the log
     [FAILED, line, traceback]                  why it ends by itself
 
 End of file on the pair means that the other side is gone: a child then exits at once.
@@ -49,6 +56,9 @@ FAILED = 11
 BREAKERS = 12
 RESET = 13
 TOLD = 14
+NOTICE = 15
+KEEPING = 16
+SNAPSHOT = 17
 
 
 def last_words(error: BaseException) -> bytes:

@@ -7,9 +7,13 @@ Front to shard (times in integer microseconds since the epoch)
     [DECIDE, generation, now, [item, ...]]        item = [rid?, number, key, cost, number, key, …]
     [UNDO, generation, now, [[number, key, cost, charged_at, verdict, rid], ...]]   no reply
     [SETTLE, now, [[rid, usage], ...]]
+    [HELLO, link, received]  first on a connection: which link this is (bytes), and how many
+                             replies have arrived on it so far
 Shard to front, one per DECIDE or SETTLE
     [now, [reply, ...]]      a verdict for a one-operation item, else the list of its verdicts;
                              for SETTLE [number, identity, reserved, actual] by rule, or None
+    [HELLO, applied, first]  in answer to HELLO: how many frames of the link were applied, -1 if
+                             that is not known, and the number of the reply (from 0) that follows
 
 A settlement's usage is `Usage.to_wire`, None to give everything back, or `UNKNOWN`'s to keep what
 was charged. `rid` (bytes, b"" for none) stands first in an item that reserves. An undo with
@@ -21,7 +25,7 @@ import struct
 
 import msgpack
 
-DECIDE, UNDO, SETTLE = 0, 1, 2
+DECIDE, UNDO, SETTLE, HELLO = 0, 1, 2, 3
 """Kinds of frame a front sends to a shard."""
 
 MAX_FRAME = 64 << 20

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from hashlib import blake2b
 from zlib import crc32
 
-from protocol.operations import Key
+from protocol.operations import Key, Kind
 
+_HASH_BYTES = 4
 MAX_KEY_CHARS = 256
 """Longer keys are replaced by a 16-byte digest: memory per counter stays bounded."""
 
@@ -26,8 +27,40 @@ def encode_key(values: Sequence[str]) -> Key:
     return key
 
 
+def decode_key(key: Key, count: int) -> list[str] | None:
+    """Return the `count` values that `encode_key` put into a key; None if only a digest is left."""
+    if isinstance(key, bytes):
+        return None
+    if count == 1:
+        return [key]
+    values = []
+    rest = key
+    while rest:
+        length, colon, rest = rest.partition(":")
+        if not colon or not length.isdigit():
+            return None
+        values.append(rest[: int(length)])
+        rest = rest[int(length) :]
+    return values if len(values) == count else None
+
+
 def placement(key: Key) -> int:
     """Return the 32-bit placement hash of a counter key; its owner is this modulo the shards."""
     if isinstance(key, str):
         key = key.encode("utf-8", "surrogatepass")
     return crc32(key)
+
+
+def keyed_beside(fingerprint: bytes, placed: Key) -> bytes:
+    """Return the key of a loop counter that lives beside the counter keyed `placed` (§5.7).
+
+    It carries its own placement, so that whoever only has the key knows where it belongs.
+    """
+    return fingerprint + placement(placed).to_bytes(_HASH_BYTES, "big")
+
+
+def home(kind: Kind, key: Key) -> int:
+    """Return the placement hash of a stored counter from its kind and key alone."""
+    if kind == "loop" and isinstance(key, bytes):
+        return int.from_bytes(key[-_HASH_BYTES:], "big")
+    return placement(key)

@@ -13,7 +13,7 @@ from itertools import islice
 
 from protocol.operations import Key
 from shard.algorithms.breaker import BreakerLimiter
-from shard.counters import CounterTable
+from shard.tables import CounterTable
 from shard.transaction import store
 
 STEP = 4_096

@@ -1,12 +1,7 @@
 """The counters of a shard: a plain dict per rule, swept in small steps, bounded in memory (§13.2).
 
 Rules
-- A counter table reads and writes its dict directly: `states.get(key)`; `states[key] = new` where
-  the state read was not None, `add(key, new, now)` where it was. Putting a new counter back is
-  `states[key] = None`: None is a value, it means fresh. Only the store removes keys.
-- An operation that left a state as it was (a refusal) calls `touch(key)`, so that a counter that
-  keeps refusing does not pass for unused; not where the state was None. Nothing else is done for
-  recency on the hot path.
+- Tables read and write the dicts (`shard.tables`); only the store removes keys.
 - Tables of several generations share the states of equal identities, whatever became of the limits
   (§2.7): an identity names all that gives a state its meaning. Each table charges by its own
   parameters; what comes later (undo, settlement, sweep) goes by the newest.
@@ -30,11 +25,14 @@ import sys
 from array import array
 from collections import deque
 from collections.abc import MutableSequence, Sequence
+from itertools import chain, count
 from typing import Any
 
-from protocol.operations import Key, Kind, RuleSpec
+from protocol.operations import Key, RuleSpec
 from shard.algorithms.breaker import BreakerLimiter
-from shard.algorithms.registry import AnyLimiter, build
+from shard.changes import Changes
+from shard.stores.worth import is_stored
+from shard.tables import Counters, CounterTable
 
 _ENTRY_BYTES = 130
 """A dict slot, a ring entry, a tuple's head and the allocator's rounding (fitted)."""
@@ -44,79 +42,6 @@ _DEQUE_BYTES = 700
 _SAMPLE = 64
 _EVICT_SHARE = 4
 _VISITS_PER_NEW = 16
-
-
-class _Counters:
-    """The states of one rule, shared by its tables of all generations; `limiter` is the newest.
-
-    `refusing` holds the keys of breakers that have refused: all that are open, and some that are
-    not any more.
-    """
-
-    __slots__ = ("dead", "idle_at", "limiter", "refusing", "spec", "states", "touched")
-
-    def __init__(self, spec: RuleSpec) -> None:
-        self.adopt(spec)
-        self.states: dict[Key, Any] = {}
-        self.touched: set[Key] = set()
-        self.refusing: dict[Key, None] = {}
-        self.dead = False
-
-    def adopt(self, spec: RuleSpec) -> None:
-        """Go on with the parameters of a newer generation."""
-        self.limiter: AnyLimiter = build(spec)
-        self.spec = spec
-        self.idle_at = self.limiter.idle_at
-
-
-class CounterTable:
-    """One numbered rule of one generation and its counters.
-
-    `charge` and `touch` are bound methods, looked up once and not per operation. `settle` says
-    what a reservation is reconciled to: "llm", "usd", "tokens" or "" for nothing.
-    """
-
-    __slots__ = (
-        "_counters",
-        "_store",
-        "charge",
-        "identity",
-        "kind",
-        "number",
-        "refusing",
-        "segment",
-        "settle",
-        "shadow",
-        "states",
-        "touch",
-    )
-
-    def __init__(
-        self, store: "CounterStore", counters: _Counters, number: int, spec: RuleSpec
-    ) -> None:
-        self._store = store
-        self._counters = counters
-        self.number = number
-        self.kind: Kind = spec.kind
-        self.identity = spec.identity
-        self.segment = spec.segment
-        self.shadow = spec.shadow
-        self.settle = "llm" if spec.kind == "token_bucket_llm" else spec.params.get("settle") or ""
-        self.charge = counters.limiter.charge
-        self.states = counters.states
-        self.touch = counters.touched.add
-        self.refusing = counters.refusing
-
-    @property
-    def limiter(self) -> AnyLimiter:
-        """The rule's newest limiter: older tables outlive their parameters in reservations."""
-        return self._counters.limiter
-
-    def add(self, key: Key, state: object, now: int) -> None:
-        """Store the state of a counter that was None when it was read."""
-        if key not in self.states:
-            self._store.enter(key, self._counters, state, now)
-        self.states[key] = state
 
 
 class CounterStore:
@@ -134,9 +59,11 @@ class CounterStore:
         "_keys",
         "_marks",
         "_owners",
+        "_slots",
         "_used",
         "_weights",
         "bytes",
+        "changes",
         "evicted",
         "expired",
         "max_bytes",
@@ -144,18 +71,21 @@ class CounterStore:
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
+        self.changes: Changes | None = None
+        """Where changes are noted for a store; None without one."""
         self.bytes = 0
         self.evicted = 0
         self.expired = 0
         self._generations: dict[int, list[CounterTable]] = {}
-        self._counters: dict[str, _Counters] = {}
+        self._counters: dict[str, Counters] = {}
         self._keys: list[Key] = []
-        self._owners: list[_Counters] = []
+        self._owners: list[Counters] = []
         self._marks = array("q")
         self._used = array("q")
         self._weights = array("I")
         self._hand = 0
         self._added = 0
+        self._slots = count()
 
     @property
     def size(self) -> int:
@@ -183,22 +113,61 @@ class CounterStore:
         needed = {id(table.states) for each in self._generations.values() for table in each}
         for identity, counters in list(self._counters.items()):
             if id(counters.states) not in needed:
-                counters.dead = True
+                self._forget(counters)
                 del self._counters[identity]
         return tables
 
-    def _shared(self, spec: RuleSpec) -> _Counters:
+    def keep(self, changes: Changes) -> None:
+        """Note in `changes` what happens from now on."""
+        self.changes = changes
+        for tables in self._generations.values():
+            for table in tables:
+                table.keep(changes)
+
+    def walk_back(self, at: int, number: int) -> int:
+        """Note `number` counters below place `at` of the ring; return the place to go on from.
+
+        A walk that starts from `size` and ends at 0 meets every counter that was there at its start
+        and has not been removed: removing one moves another down from where the walk has been.
+        """
+        at = min(at, len(self._keys))
+        last = max(0, at - number)
+        if self.changes is not None:
+            for owner, key in zip(self._owners[last:at], self._keys[last:at], strict=True):
+                if is_stored(owner.spec):
+                    self.changes.note((owner, key))
+        return last
+
+    def _forget(self, counters: Counters) -> None:
+        """Let counters go; if they are stored, there too."""
+        counters.dead = True
+        if self.changes is not None and is_stored(counters.spec):
+            self.changes.forgotten.append(counters)
+
+    def _shared(self, spec: RuleSpec) -> Counters:
         counters = self._counters.get(spec.identity)
         if counters is not None and counters.spec.kind == spec.kind:
             if counters.spec.params != spec.params:
-                counters.adopt(spec)
+                self._adopt(counters, spec)
             return counters
         if counters is not None:
             counters.dead = True
-        self._counters[spec.identity] = counters = _Counters(spec)
+        self._counters[spec.identity] = counters = Counters(spec, next(self._slots))
+        if self.changes is not None and is_stored(spec):
+            # What a rule of this name may have left on disk long ago was forgotten long ago.
+            self.changes.forgotten.append(counters)
         return counters
 
-    def enter(self, key: Key, counters: _Counters, state: object, now: int) -> None:
+    def _adopt(self, counters: Counters, spec: RuleSpec) -> None:
+        was_stored = is_stored(counters.spec)
+        counters.adopt(spec)
+        if self.changes is not None and is_stored(spec) and not was_stored:
+            self.changes.counters.update((counters, key) for key in counters.states)
+            for table in chain.from_iterable(self._generations.values()):
+                if table.counters is counters:
+                    table.keep(self.changes)
+
+    def enter(self, key: Key, counters: Counters, state: object, now: int) -> None:
         """Put a counter that is not in its dict yet on the ring (`CounterTable.add`)."""
         weight = _weigh(key, state)
         self.bytes += weight
@@ -273,6 +242,8 @@ class CounterStore:
             chosen.append(at)
         # from the back: removing moves the last entry, which then is none of those to come
         for at in sorted(chosen, reverse=True):
+            if self.changes is not None:
+                self.changes.note((self._owners[at], self._keys[at]))
             self._remove(at)
         self.evicted += len(chosen)
 

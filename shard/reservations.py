@@ -4,7 +4,7 @@ A reservation belongs to the shard that charged it. It is settled at most once, 
 its time to live; forgotten or not, what it charged stays charged until it is settled.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -28,13 +28,20 @@ class Reservations(Generic[T]):
     `forgotten` counts those that were never settled: expired, or the oldest of too many.
     """
 
-    __slots__ = ("_held", "_limit", "_ttl", "forgotten")
+    __slots__ = ("_held", "_limit", "_ttl", "changed", "forgotten")
 
     def __init__(self, ttl: int, limit: int = MAX_RESERVATIONS) -> None:
         self._held: dict[bytes, Held[T]] = {}
         self._ttl = ttl
         self._limit = limit
         self.forgotten = 0
+        self.changed: set[bytes] | None = None
+        """Ids of reservations that changed, for a store to keep; None without one."""
+
+    @property
+    def held(self) -> Mapping[bytes, Held[T]]:
+        """The reservations by id."""
+        return self._held
 
     def __len__(self) -> int:
         return len(self._held)
@@ -42,15 +49,27 @@ class Reservations(Generic[T]):
     def hold(self, reservation: bytes, entries: tuple[T, ...], now: int) -> None:
         """Remember what a request charged under its id."""
         if len(self._held) >= self._limit:
-            del self._held[next(iter(self._held))]
+            oldest = next(iter(self._held))
+            del self._held[oldest]
+            self._note(oldest)
             self.forgotten += 1
         self._held[reservation] = Held(entries, now)
+        self._note(reservation)
+
+    def _note(self, reservation: bytes) -> None:
+        if self.changed is not None:
+            self.changed.add(reservation)
+
+    def put(self, reservation: bytes, held: Held[T]) -> None:
+        """Take over a reservation of an earlier life; the oldest come first."""
+        self._held[reservation] = held
 
     def take(self, reservation: bytes, now: int) -> Held[T] | None:
         """Return and forget a reservation; None if it is unknown, settled or expired."""
         held = self._held.pop(reservation, None)
         if held is None:
             return None
+        self._note(reservation)
         if now - held.charged_at >= self._ttl:
             self.forgotten += 1
             return None
@@ -66,6 +85,7 @@ class Reservations(Generic[T]):
             self._held[reservation] = Held(entries, held.charged_at)
         else:
             del self._held[reservation]
+        self._note(reservation)
         return len(entries) < len(held.entries)
 
     def expire(self, now: int, budget: int) -> int:

@@ -1,7 +1,8 @@
 """A shard process: a plain epoll loop around `ShardService`.
 
 Fronts connect over a Unix socket; the supervisor speaks over an inherited socket pair. One read
-takes what a front has sent so far, one write answers all of it.
+takes what a front has sent so far, one write answers all of it. Where counters are stored, what all
+fronts sent in a turn of the loop is kept with one write before any of it is answered.
 """
 
 import gc
@@ -14,12 +15,16 @@ from collections import deque
 from collections.abc import Callable, Generator
 from functools import partial
 
+import msgspec
 from setproctitle import setproctitle
 
 from protocol import control
-from protocol.frames import FrameError, FrameReader, pack
+from protocol.frames import HELLO, FrameError, pack
 from protocol.operations import RuleSpec
+from shard.peer import Peer
 from shard.service import ShardService
+from shard.stores.restore import StoreOrders
+from shard.storing import NOT_KNOWN, Storing
 
 READ_BYTES = 65_536
 """One read; larger buffers cross the allocator's mmap threshold and cost a page fault each."""
@@ -30,28 +35,19 @@ TIDY_BUDGET = 2_000
 IDLE_SECONDS = 1.0
 
 
-class _Peer:
-    """One connected socket with its half-read frame and unsent bytes."""
-
-    __slots__ = ("blocked", "out", "reader", "sock")
-
-    def __init__(self, sock: socket.socket) -> None:
-        self.sock = sock
-        self.reader = FrameReader()
-        self.out = b""
-        self.blocked = False
-
-
 class ShardServer:
     """The loop. `run` returns when the supervisor says so or is gone."""
 
     def __init__(self, index: int, control_sock: socket.socket, listener: socket.socket) -> None:
         self._index = index
-        self._supervisor = _Peer(control_sock)
+        self._supervisor = Peer(control_sock)
         self._listener = listener
         self._poll = select.epoll()
-        self._links: dict[int, _Peer] = {}
+        self._links: dict[int, Peer] = {}
         self._service: ShardService | None = None
+        self._orders: StoreOrders | None = None
+        self._storing: Storing | None = None
+        self._served: dict[int, Peer] = {}
         self._running = True
         self._tidied = 0.0
         self._resets: deque[tuple[int, Generator[None, None, int]]] = deque()
@@ -68,7 +64,7 @@ class ShardServer:
         }
         links = self._links
         while self._running:
-            for fd, mask in self._poll.poll(0 if self._resets else IDLE_SECONDS):
+            for fd, mask in self._poll.poll(self._patience()):
                 peer = links.get(fd)
                 if peer is None:
                     handler = handlers.get(fd)
@@ -78,12 +74,31 @@ class ShardServer:
                     self._serve(fd, peer)
                 elif mask & select.EPOLLOUT:
                     self._send(fd, peer)
-            if self._resets:
-                self._reset_on()
-            now = time.monotonic()
-            if now - self._tidied >= TIDY_SECONDS and self._service is not None:
-                self._tidied = now
-                self._service.tidy(now_us(), TIDY_BUDGET)
+            self._after_turn(time.monotonic())
+        if self._storing is not None:
+            self._storing.close()
+
+    def _patience(self) -> float:
+        """Return how long the loop may wait for something to happen."""
+        if self._resets:
+            return 0
+        return IDLE_SECONDS if self._storing is None else self._storing.patience
+
+    def _after_turn(self, now: float) -> None:
+        """Store what this turn has changed and answer it, then do what is due."""
+        if self._resets:
+            self._reset_on()
+        storing = self._storing
+        if storing is not None:
+            served, self._served = self._served, {}
+            storing.commit(served.values())
+            for fd, peer in served.items():
+                if peer.out:
+                    self._send(fd, peer)
+            storing.go_on(now)
+        if now - self._tidied >= TIDY_SECONDS and self._service is not None:
+            self._tidied = now
+            self._service.tidy(now_us(), TIDY_BUDGET)
 
     def _accept(self) -> None:
         try:
@@ -91,10 +106,10 @@ class ShardServer:
         except OSError:
             return
         sock.settimeout(0)
-        self._links[sock.fileno()] = _Peer(sock)
+        self._links[sock.fileno()] = Peer(sock)
         self._poll.register(sock, select.EPOLLIN)
 
-    def _serve(self, fd: int, peer: _Peer) -> None:
+    def _serve(self, fd: int, peer: Peer) -> None:
         service = self._service
         try:
             data = peer.sock.recv(READ_BYTES)
@@ -106,17 +121,35 @@ class ShardServer:
             self._drop(fd, peer)
             return
         try:
-            replies = [service.answer(message) for message in peer.reader.feed(data)]
+            frames = []
+            for message in peer.reader.feed(data):
+                if message[0] == HELLO:
+                    self._greet(peer, message)
+                    continue
+                reply = service.answer(message)
+                peer.applied += 1
+                if reply is not None:
+                    peer.replied += 1
+                    frames.append(pack(reply))
         except (FrameError, TypeError, ValueError, LookupError) as error:
             log(f"shard {self._index}: link dropped: {error}")
             self._drop(fd, peer)
             return
-        frames = [pack(reply) for reply in replies if reply is not None]
-        if frames:
-            peer.out += frames[0] if len(frames) == 1 else b"".join(frames)
+        out = frames[0] if len(frames) == 1 else b"".join(frames)
+        if self._storing is not None:
+            peer.fresh += out
+            self._served[fd] = peer
+        elif out or peer.out:
+            peer.out += out
             self._send(fd, peer)
 
-    def _send(self, fd: int, peer: _Peer) -> None:
+    def _greet(self, peer: Peer, message: list[object]) -> None:
+        if self._storing is None:
+            peer.out += NOT_KNOWN
+        else:
+            self._storing.greet(peer, message)
+
+    def _send(self, fd: int, peer: Peer) -> None:
         try:
             sent = peer.sock.send(peer.out)
         except (BlockingIOError, InterruptedError):
@@ -134,9 +167,10 @@ class ShardServer:
             peer.blocked = waiting
             self._poll.modify(fd, select.EPOLLIN | select.EPOLLOUT if waiting else select.EPOLLIN)
 
-    def _drop(self, fd: int, peer: _Peer) -> None:
+    def _drop(self, fd: int, peer: Peer) -> None:
         self._poll.unregister(fd)
         del self._links[fd]
+        self._served.pop(fd, None)
         peer.sock.close()
 
     def _hear(self) -> None:
@@ -154,23 +188,34 @@ class ShardServer:
 
     def _obey(self, message: list[object]) -> None:
         match message:
-            case [control.CONFIGURE, {"memory": int(memory), "reservation_ttl": int(ttl)}]:
-                self._service = ShardService(memory, ttl)
+            case [
+                control.CONFIGURE,
+                {"memory": int(memory), "reservation_ttl": int(ttl), "store": store},
+            ]:
+                self._orders = msgspec.convert(store, StoreOrders | None)
+                self._service = ShardService(memory, ttl, recovered=self._orders is not None)
             case [control.BUNDLE, int(generation), list(table), int(active)] if (
                 self._service is not None
             ):
                 self._service.install(generation, [RuleSpec(*row) for row in table], active)
+                if self._orders is not None and self._storing is None:
+                    peers = self._links.values()
+                    self._storing = Storing(
+                        self._index, self._orders, self._service, self._notice, lambda: peers
+                    )
                 if len(self._links) == 0:
                     self._open()
                 self._tell(control.PREPARED, generation)
             case [control.COLLECT, int(number)] if self._service is not None:
-                self._tell(control.TALLY, number, self._service.figures(now_us()))
+                self._tell(control.TALLY, number, self._figures(self._service))
             case [control.BREAKERS, int(number)] if self._service is not None:
                 self._tell(control.TOLD, number, self._service.open_breakers(now_us()))
             case [control.RESET, int(number), list(identities), keys] if self._service is not None:
                 service, chosen = self._service, keys if isinstance(keys, list) else None
                 moment = partial(_moment, service)
                 self._resets.append((number, service.reset_breakers(identities, chosen, moment)))
+            case [control.SNAPSHOT] if self._storing is not None:
+                self._storing.take_snapshot()
             case [control.DRAIN]:
                 self._running = False
 
@@ -181,7 +226,16 @@ class ShardServer:
             next(reset)
         except StopIteration as end:
             self._resets.popleft()
+            if self._storing is not None:
+                self._storing.commit()
             self._tell(control.TOLD, number, end.value)
+
+    def _figures(self, service: ShardService) -> dict[str, object]:
+        degraded = self._storing is not None and self._storing.degraded
+        return {**service.figures(now_us()), "degraded": int(degraded)}
+
+    def _notice(self, level: str, text: str) -> None:
+        self._tell(control.NOTICE, level, text)
 
     def _open(self) -> None:
         """Begin to accept fronts; before the first rule table there is nothing to ask."""

@@ -17,8 +17,10 @@ from protocol.frames import DECIDE, SETTLE, UNDO, FrameError
 from protocol.operations import Key, RuleSpec
 from protocol.usage import Usage
 from shard import breakers
-from shard.counters import CounterStore, CounterTable
+from shard.changes import Changes
+from shard.counters import CounterStore
 from shard.reservations import Reservations
+from shard.tables import CounterTable
 from shard.transaction import Entry, Transactions
 
 MAX_SKEW = 2_000_000
@@ -52,6 +54,21 @@ class ShardService:
         held = self._generations.get(kept)
         self._generations = {} if held is None else {kept: held}
         self._generations[generation] = tables
+
+    def keep(self, changes: Changes) -> None:
+        """Note in `changes` what happens from now on, for a store to keep."""
+        self.store.keep(changes)
+        self.reservations.changed = changes.reservations
+
+    @property
+    def tables(self) -> list[CounterTable]:
+        """The tables of the newest generation."""
+        return self._generations[max(self._generations)]
+
+    @property
+    def now(self) -> int:
+        """The newest stamp that was accepted, in microseconds since the epoch; 0 before any."""
+        return self._latest
 
     def answer(self, message: list[object]) -> list[object] | None:
         """Apply one frame; return its reply, None where it has none.

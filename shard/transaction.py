@@ -20,8 +20,8 @@ from protocol.operations import Key, Verdict, Wire
 from protocol.pricing import Rates
 from protocol.usage import Usage
 from shard.algorithms.limiter import granted
-from shard.counters import CounterTable
 from shard.reservations import Held, Reservations
+from shard.tables import CounterTable
 
 
 class Transactions:
@@ -47,6 +47,8 @@ class Transactions:
                     table.add(key, new, now)
                 else:
                     table.states[key] = new
+                if table.note is not None:
+                    table.note((table.counters, key))
             elif state is not None:
                 table.touch(key)
             if type(verdict) is list and table.kind == "breaker":
@@ -83,6 +85,8 @@ class Transactions:
                     table.add(key, new, now)
                 else:
                     table.states[key] = new
+                if table.note is not None:
+                    table.note((table.counters, key))
             elif state is not None:
                 table.touch(key)
             if (verdict if type(verdict) is int else verdict[0]) >= 0:
@@ -176,6 +180,8 @@ def store(table: CounterTable, key: Key, state: object, now: int) -> None:
             table.add(key, state, now)
     else:
         table.states[key] = state
+    if table.note is not None:
+        table.note((table.counters, key))
 
 
 def _is_of(number: int, entry: "Entry") -> bool:

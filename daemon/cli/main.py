@@ -9,6 +9,7 @@ COMMANDS = {
     "test": ("Replay requests against a bundle in simulated time.", "daemon.cli.test"),
     "status": ("Ask a running daemon how it is.", "daemon.cli.status"),
     "breaker": ("List and reset spend circuit breakers.", "daemon.cli.breaker"),
+    "state": ("Look at the stored counters, or reset them.", "daemon.cli.state"),
     "logs": ("Filter decision records.", "daemon.cli.logs"),
     "gateway": (
         "Print the configuration of a gateway that asks this daemon.",

@@ -22,9 +22,9 @@ from protocol.bundle import (
     SlidingWindow,
     TokenBucket,
 )
+from protocol.counter_names import counter_name, rule_name
 from protocol.operations import Kind, RuleSpec
 from protocol.periods import Calendar
-from protocol.placement import encode_key
 
 _MINUTE_US = 60 * MICRO
 _BUCKET_UNITS = (10**3, 10**6)
@@ -90,14 +90,14 @@ class _Builder:
 
     def _rule(self, rule: Rule, place: "_Place") -> Check:
         kind, shape, params = _PARAMETERS[type(rule.algorithm)](rule.algorithm)
-        identity = encode_key([rule.name, kind, *shape, *rule.limit_keys])
+        identity = rule_name(rule.name, kind, shape, rule.limit_keys)
         extract = tuple(extractor(key) for key in rule.limit_keys)
         cost = self.costs.of(rule, place.policy_id)
         fixed = cost if isinstance(cost, int) else None
         limit, quota, window = _figures(rule.algorithm)
         return place.check(
             kind,
-            str(identity),
+            identity,
             params,
             name=rule.name,
             rule=rule,
@@ -137,8 +137,7 @@ class _Place:
         self.refuse = -1
 
     def number(self, kind: Kind, identity: str, params: dict[str, int | str | bool | None]) -> int:
-        mode = "shadow" if self._shadow else "enforce"
-        name = f"{mode}:{len(self._policy.id)}:{self._policy.id}:{identity}"
+        name = counter_name(self._policy.id, identity, shadow=self._shadow)
         return self._add(RuleSpec(kind, name, self._segment, self._shadow, params))
 
     def check(

@@ -28,7 +28,7 @@ from protocol.bundle import MICRO, Bundle, KillSwitch, Override
 from protocol.decision import Decision
 from protocol.operations import Key, RuleSpec
 from protocol.paths import normal_form
-from protocol.placement import encode_key
+from protocol.placement import encode_key, keyed_beside
 from protocol.request import Request
 from protocol.usage import Usage
 
@@ -206,9 +206,9 @@ def _plan(policies: Sequence[CompiledPolicy], context: Context, evaluation: Eval
     reserves = False
     for policy in policies:
         if policy.loop is not None:
-            key = _fingerprint(policy, context)
-            placed = _present(policy.placed_by, context)
-            evaluation.add(policy.loop, key, 0, encode_key(placed))
+            placed = encode_key(_present(policy.placed_by, context))
+            key = keyed_beside(_fingerprint(policy, context), placed)
+            evaluation.add(policy.loop, key, 0, placed)
         if policy.breaker is not None:
             scope = (policy.breaker_key(context) if policy.breaker_key else None) or ""
             cost = policy.breaker_cost(context) if policy.breaker_cost else MICRO

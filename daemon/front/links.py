@@ -7,24 +7,25 @@ Rules
 - An owner that does not answer within the owner timeout, and every owner when the link drops, is
   told so at once (`unavailable`). A late reply is still taken off the queue, and handed over as
   late, because its charges may have to be taken back.
-- A link that is down reconnects with back-off; meanwhile only undos wait for it.
-- What a link had under way when it broke may have been done or not. Undos and decisions are not
-  sent again: done twice they would give back what was never charged, or charge twice. `losses`
-  counts both, and the charges stay. (Settlements can be repeated, by whoever asked.)
+- A link that is down reconnects with back-off; meanwhile only undos wait for it. What it had under
+  way when it broke is settled with the shard before anything else is asked (`in_flight`).
 """
 
 import asyncio
 import logging
-from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable
+from secrets import token_bytes
 from typing import Any, Protocol
 
-from protocol.frames import DECIDE, SETTLE, UNDO, FrameError, FrameReader, pack
+from daemon.front.in_flight import InFlight
+from protocol.frames import DECIDE, HELLO, SETTLE, UNDO, FrameError, FrameReader, pack
 
 log = logging.getLogger("fairvisor")
 
 MAX_WAITING = 65_536
 """Owners that may wait on one link; beyond that the shard counts as unavailable."""
+_READ_SECONDS = 5.0
 _MAX_BACKOFF = 0.5
 _FIRST_BACKOFF = 0.01
 
@@ -42,21 +43,6 @@ class Owner(Protocol):
         """Go on without this shard."""
 
 
-class _Frame:
-    """The owners of one frame in flight; `undos` went before it and are done when it is."""
-
-    __slots__ = ("expired", "owners", "sent", "settles", "undos")
-
-    def __init__(
-        self, owners: list[Owner], sent: float, undos: int = 0, *, settles: bool = False
-    ) -> None:
-        self.owners = owners
-        self.sent = sent
-        self.expired = False
-        self.settles = settles
-        self.undos = undos
-
-
 class Link:
     """One shard as seen from a front. `clock` gives the time in microseconds since the epoch."""
 
@@ -68,8 +54,9 @@ class Link:
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._opened = asyncio.Event()
-        self._frames: deque[_Frame] = deque()
-        self._waiting = 0
+        self._identity = token_bytes(16)
+        self._flight: InFlight[Owner] = InFlight()
+        self._greeting: asyncio.Transport | None = None
         self._generation = -1
         self._items: list[list[object]] = []
         self._owners: list[Owner] = []
@@ -77,9 +64,6 @@ class Link:
         self._settlements: list[list[object]] = []
         self._settlers: list[Owner] = []
         self._out: list[bytes] = []
-        self._undone = 0
-        self._undone_at = 0.0
-        self.losses: Counter[str] = Counter()
         self._flushing = False
         self._watching = False
         self._backoff = _FIRST_BACKOFF
@@ -90,6 +74,11 @@ class Link:
     def up(self) -> bool:
         """Whether the shard can be asked now."""
         return self._transport is not None
+
+    @property
+    def losses(self) -> Counter[str]:
+        """What was under way on broken links, and nobody knows whether it was done."""
+        return self._flight.losses
 
     def start(self) -> None:
         """Begin to connect, and keep connecting until `stop`."""
@@ -107,11 +96,12 @@ class Link:
             self._connecting.cancel()
         if self._transport is not None:
             self._flush()
-            self._transport.close()
+        if self._greeting is not None:
+            self._greeting.close()
 
     def decide(self, generation: int, item: list[object], owner: Owner) -> None:
         """Ask the shard to apply one request's operations."""
-        if self._transport is None or self._waiting >= MAX_WAITING:
+        if self._transport is None or self._flight.waiting + len(self._owners) >= MAX_WAITING:
             owner.unavailable(self.shard)
             return
         if generation != self._generation:
@@ -119,7 +109,6 @@ class Link:
             self._generation = generation
         self._items.append(item)
         self._owners.append(owner)
-        self._waiting += 1
         if not self._flushing:
             self._flushing = True
             self._loop.call_soon(self._flush)
@@ -140,12 +129,11 @@ class Link:
 
     def settle(self, reservation: bytes, usage: object, owner: Owner) -> None:
         """Ask the shard to settle what it holds of a reservation."""
-        if self._transport is None or self._waiting >= MAX_WAITING:
+        if self._transport is None or self._flight.waiting + len(self._settlers) >= MAX_WAITING:
             owner.unavailable(self.shard)
             return
         self._settlements.append([reservation, usage])
         self._settlers.append(owner)
-        self._waiting += 1
         self._schedule()
 
     def _schedule(self) -> None:
@@ -155,24 +143,20 @@ class Link:
 
     def _seal(self) -> None:
         """Turn what has been collected into frames, undos first: they free what others need."""
-        now = self._clock()
+        now, sent = self._clock(), self._loop.time()
         if self._undos:
             for generation, undos in self._undos.items():
                 self._out.append(pack([UNDO, generation, now, undos]))
-                self._undone += len(undos)
-            self._undone_at = self._loop.time()
+                self._flight.undo(generation, undos, sent, sent - self._patience)
             self._undos = {}
         if self._items:
             self._out.append(pack([DECIDE, self._generation, now, self._items]))
-            self._frames.append(_Frame(self._owners, self._loop.time(), self._undone))
-            self._undone = 0
+            self._flight.ask(self._owners, sent)
             self._items = []
             self._owners = []
         if self._settlements:
             self._out.append(pack([SETTLE, now, self._settlements]))
-            sent = self._loop.time()
-            self._frames.append(_Frame(self._settlers, sent, self._undone, settles=True))
-            self._undone = 0
+            self._flight.ask(self._settlers, sent, settles=True)
             self._settlements = []
             self._settlers = []
 
@@ -184,7 +168,7 @@ class Link:
         if self._out:
             self._transport.write(self._out[0] if len(self._out) == 1 else b"".join(self._out))
             self._out.clear()
-        if self._frames and not self._watching:
+        if self._flight and not self._watching:
             self._watching = True
             self._loop.call_later(self._timeout, self._watch)
 
@@ -193,7 +177,7 @@ class Link:
         self._watching = False
         now = self._loop.time()
         wait = self._timeout
-        for frame in tuple(self._frames):
+        for frame in self._flight:
             left = frame.sent + self._timeout - now
             if left > 0:
                 wait = left
@@ -202,7 +186,7 @@ class Link:
                 frame.expired = True
                 for owner in frame.owners:
                     owner.unavailable(self.shard)
-        if self._frames and self._transport is not None:
+        if self._flight and self._transport is not None:
             self._watching = True
             self._loop.call_later(max(wait, 0.001), self._watch)
 
@@ -212,15 +196,18 @@ class Link:
         Raises:
             FrameError: the shard sent what nobody asked for.
         """
+        if self._transport is None:
+            self._welcome(message)
+            return
+        frame = self._flight.next()
         match message:
-            case [int(now), list(replies)] if self._frames:
-                frame = self._frames[0]
+            case [int(now), list(replies)] if frame is not None:
+                pass
             case _:
                 raise FrameError("a reply that nobody asked for")
         if len(replies) != len(frame.owners):
             raise FrameError(f"{len(replies)} replies to {len(frame.owners)} questions")
-        self._frames.popleft()
-        self._waiting -= len(frame.owners)
+        self._flight.replied()
         shard = self.shard
         if frame.expired:
             for owner, reply in zip(frame.owners, replies, strict=False):
@@ -238,29 +225,38 @@ class Link:
                 self._backoff = min(self._backoff * 2, _MAX_BACKOFF)
             else:
                 self._backoff = _FIRST_BACKOFF
-                if self._transport is not None:
+                if self._greeting is not None:
                     break
         self._connecting = None
 
     def opened(self, transport: asyncio.Transport) -> None:
-        """Take the connection to the shard."""
+        """Take the connection to the shard, and ask what it knows of this link."""
         if self._stopped:
             transport.close()
             return
-        self._transport = transport
+        self._greeting = transport
+        transport.write(pack([HELLO, self._identity, self._flight.received]))
+
+    def _welcome(self, message: list[Any]) -> None:
+        """Go on where the shard is; the link is up from now on."""
+        match message:
+            case [kind, int(applied), int(first)] if kind == HELLO:
+                again = self._flight.resume(applied, first)
+            case _:
+                raise FrameError("no answer to a greeting")
+        for generation, undos in again.items():
+            self._undos[generation] = undos + self._undos.get(generation, [])
+        self._transport = self._greeting
         self._opened.set()
         if self._undos:
             self._schedule()
 
     def dropped(self) -> None:
         """Tell everybody who waits that the shard is gone, and connect again."""
-        self._transport = None
+        self._transport = self._greeting = None
         self._opened.clear()
-        frames, self._frames = self._frames, deque()
-        self._count_losses(frames)
-        orphans = [owner for frame in frames if not frame.expired for owner in frame.owners]
+        orphans = self._flight.broke(self._loop.time() - self._patience)
         orphans += self._owners + self._settlers
-        self._waiting = 0
         self._items, self._owners = [], []
         self._settlements, self._settlers = [], []
         self._out = []
@@ -268,15 +264,10 @@ class Link:
             owner.unavailable(self.shard)
         self.start()
 
-    def _count_losses(self, frames: Iterable[_Frame]) -> None:
-        for frame in frames:
-            self.losses["undo"] += frame.undos
-            if not frame.settles:
-                self.losses["decision"] += len(frame.owners)
-        # Undos need no answer; those sent a while ago have been read.
-        if self._loop.time() - self._undone_at < self._timeout:
-            self.losses["undo"] += self._undone
-        self._undone = 0
+    @property
+    def _patience(self) -> float:
+        """Seconds after which a shard has read what was sent to it."""
+        return max(self._timeout, _READ_SECONDS)
 
 
 class _LinkProtocol(asyncio.Protocol):

@@ -21,7 +21,10 @@ COLLECT_TIMEOUT = 1.0
 class Collection:
     """Asks children for snapshots and adds them up."""
 
-    def __init__(self, shards: Sequence[Child], fronts: Sequence[Child]) -> None:
+    def __init__(
+        self, shards: Sequence[Child], fronts: Sequence[Child], keepers: Sequence[Child] = ()
+    ) -> None:
+        self._keepers = keepers
         self._shards = shards
         self._fronts = fronts
         self._retired = Totals()
@@ -86,13 +89,22 @@ class Collection:
                 totals.set("counters_evicted_total", figures["evicted"], label)
                 totals.set("reservations", figures["reservations"], label)
                 totals.set("reservations_expired_total", figures["expired"], label)
+                totals.set("store_degraded", figures.get("degraded", 0), label)
+        for keeper in self._keepers:
+            figures = keeper.snapshot
+            if isinstance(figures, dict):
+                totals.set("store_database_bytes", figures["database"])
+                totals.set("store_log_bytes", figures["log"])
+                totals.set("store_folding_failed", figures["failing"])
         for kind, count in self._restarts.items():
             totals.set("process_restarts_total", count, (kind,))
         return totals
 
     async def _collect(self) -> None:
         self._number += 1
-        self._waiting = {child for child in (*self._fronts, *self._shards) if child.ready}
+        self._waiting = {
+            child for child in (*self._fronts, *self._shards, *self._keepers) if child.ready
+        }
         self._complete.clear()
         if not self._waiting:
             return

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import os
-import secrets
 import signal
 import sys
 from collections.abc import Coroutine
@@ -26,7 +25,9 @@ from daemon.supervisor.listeners import ListenError, RuntimeFolder, bind
 from daemon.supervisor.metrics import render
 from daemon.supervisor.reload import Reloaded, Reloader
 from daemon.supervisor.reports import Reports, now_us
+from daemon.supervisor.storage import Storage, notice
 from protocol import control
+from shard.stores.folder import StateError
 
 log = logging.getLogger("fairvisor")
 
@@ -40,10 +41,11 @@ class Supervisor:
 
     def __init__(self, settings: Settings, loaded: Loaded) -> None:
         self._settings = settings
-        self._jitter_key = secrets.token_bytes(16)
         self._fronts: list[Child] = []
         self._shards: list[Child] = []
-        self._collection = Collection(self._shards, self._fronts)
+        self._keepers: list[Child] = []
+        self._storage = Storage(settings)
+        self._collection = Collection(self._shards, self._fronts, self._keepers)
         self._stopping = False
         self._failure = ""
         self._reports = Reports(lambda: self._reloader.active.loaded.bundle)
@@ -70,7 +72,9 @@ class Supervisor:
         listeners: list[socket] = []
         with ExitStack() as stack:
             stack.callback(self._close, listeners)
+            stack.callback(self._storage.release)
             try:
+                self._storage.take()
                 for address in self._settings.listen:
                     listeners.append(bind(address))  # noqa: PERF401 - what was bound before a failure
                 admin = AdminService(self._settings.admin_socket)
@@ -79,7 +83,7 @@ class Supervisor:
                 stack.callback(folder.remove)
                 stack.callback(self._end_children)
                 self._start_children(folder, listeners)
-            except ListenError as error:
+            except (ListenError, StateError) as error:
                 self._failure = str(error)
             else:
                 await self._serve(listeners, admin)
@@ -108,13 +112,17 @@ class Supervisor:
 
     def _admin_api(self) -> AdminApi:
         active, tell = (lambda: self._reloader.active), self._reports.tell
-        desk = BreakerDesk(self._questions, active, self._jitter_key, tell)
+        desk = BreakerDesk(self._questions, active, self._storage.secret, tell)
         return AdminApi(desk, self._reload_now)
 
     def _end_children(self) -> None:
-        for child in self._fronts + self._shards:
+        for child in self._children:
             child.release()
             child.kill()
+
+    @property
+    def _children(self) -> list[Child]:
+        return self._fronts + self._shards + self._keepers
 
     def _close(self, listeners: list[socket]) -> None:
         # The first thing of a shutdown: new clients are refused rather than kept waiting.
@@ -128,6 +136,7 @@ class Supervisor:
 
     def _start_children(self, folder: RuntimeFolder, listeners: list[socket]) -> None:
         paths = []
+        held = () if self._storage.path is None else (self._storage.lock,)
         for index in range(self._settings.shards):
             path, listener = folder.shard_socket(index)
             paths.append(path)
@@ -136,7 +145,7 @@ class Supervisor:
                     f"shard {index}",
                     "shard",
                     (str(index), "{control}", str(listener.fileno())),
-                    (listener.fileno(),),
+                    (listener.fileno(), *held),
                     self._hear,
                     self._shard_started,
                     self._ended,
@@ -158,20 +167,52 @@ class Supervisor:
                     self._hopeless,
                 )
             )
-        for child in self._shards + self._fronts:
+        if self._storage.path is None:
+            starting = self._shards + self._fronts
+        else:
+            # Shards wait until what earlier runs have left is in order.
+            self._keepers.append(
+                Child(
+                    "keeper",
+                    "shard.stores",
+                    ("{control}", str(self._storage.path).replace("{", "{{").replace("}", "}}")),
+                    held,
+                    self._hear,
+                    self._keeper_started,
+                    self._ended,
+                    self._hopeless,
+                )
+            )
+            starting = self._keepers + self._fronts
+        for child in starting:
             child.start()
 
     def _keep_open(self, listener: socket) -> None:
         listener.detach()  # shards are restarted on it for as long as this process lives
 
+    def _keeper_started(self, child: Child) -> None:
+        child.tell(control.CONFIGURE, self._storage.keeper_settings())
+
+    def _keeping(self, run: int, *, lost: bool) -> None:
+        """Go on with the state folder in order; `lost`: the database had to be begun anew."""
+        first = not self._storage.run
+        self._storage.run = run
+        for shard in self._shards:
+            if first:
+                shard.start()
+            elif lost:
+                shard.tell(control.SNAPSHOT)
+
     def _shard_started(self, child: Child) -> None:
         share = self._settings.counter_memory // self._settings.shards
         ttl = int(self._settings.reservation_ttl * 1_000_000)
-        child.tell(control.CONFIGURE, {"memory": share, "reservation_ttl": ttl})
+        store = self._storage.shard_orders(self._shards.index(child))
+        settings = {"memory": share, "reservation_ttl": ttl, "store": store}
+        child.tell(control.CONFIGURE, settings)
         self._reloader.equip_shard(child)
 
     def _front_started(self, child: Child) -> None:
-        child.tell(control.CONFIGURE, {"jitter_key": self._jitter_key})
+        child.tell(control.CONFIGURE, {"jitter_key": self._storage.secret})
         self._reloader.equip_front(child)
 
     def _reload(self) -> None:
@@ -195,16 +236,26 @@ class Supervisor:
                     log.error("%s failed: %s", child.name, traceback)
             case [control.SWITCHED, int(number)]:
                 child.switched = number
+            case _:
+                self._take(child, message)
+
+    def _take(self, child: Child, message: list[object]) -> None:
+        """Pass on what concerns more than the child that said it."""
+        match message:
             case [control.TALLY, int(number), snapshot]:
                 self._collection.hear(child, number, snapshot)
             case [control.TOLD, int(number), answer]:
                 self._questions.hear(number, answer)
             case [control.SCRAPE, int(number)]:
                 self._task(self._scrape(child, number))
+            case [control.KEEPING, int(run), bool(lost)]:
+                self._keeping(run, lost=lost)
+            case [control.NOTICE, str(level), str(text)]:
+                notice(level, text)
 
     def _is_ready(self, child: Child) -> None:
         child.ready = True
-        if all(each.ready for each in self._fronts + self._shards):
+        if all(each.ready for each in self._children):
             self._ready.set()
 
     def _ended(self, child: Child, how: str) -> None:
@@ -246,13 +297,13 @@ class Supervisor:
         totals = self._collection.totals()
         active = self._reloader.active
         exposition.add_build(totals)
-        exposition.add_bundle(totals, active.loaded.bundle, self._jitter_key, now_us())
+        exposition.add_bundle(totals, active.loaded.bundle, self._storage.secret, now_us())
         exposition.add_breakers(totals, active.breakers.items(), self._collection.open_breakers())
         return render(totals)
 
     async def _drain(self) -> None:
         log.info("stopping: finishing what is under way")
-        for children in (self._fronts, self._shards):
+        for children in (self._fronts, self._shards, self._keepers):
             for child in children:
                 child.release()
                 child.tell(control.DRAIN)

@@ -137,7 +137,8 @@ class Daemon:
             "PYTHONPATH": str(ROOT),
             "TMPDIR": str(folder),
             "FAIRVISOR_LISTEN": "127.0.0.1:0",
-            "XDG_STATE_HOME": str(folder / "state"),
+            "XDG_STATE_HOME": str(folder / "xdg-state"),
+            "FAIRVISOR_STATE_DIR": str(folder / "state"),
             "FAIRVISOR_WORKER_PROCESSES": "1",
             "FAIRVISOR_SHARDS": "1",
             # On a loaded machine a shard may be slow; only tests of that want to see it.

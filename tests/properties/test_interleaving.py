@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from daemon.engine.checks import Check
 from protocol.operations import Key, Verdict
 from protocol.usage import Usage
-from shard.counters import CounterTable
+from shard.tables import CounterTable
 from tests.properties.bundles import START, compiled
 from tests.properties.network import MICRO, Exchange, Json, Network
 from tests.properties.profiles import profile

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocol.operations import Key, Kind, RuleSpec
-from shard.counters import CounterStore, CounterTable
+from shard.counters import CounterStore
+from shard.tables import CounterTable
 
 S = 1_000_000
 T0 = 1_700_000_000 * S
@@ -48,8 +49,8 @@ def check(store: CounterStore, *tables: CounterTable) -> None:
     assert store.bytes == sum(store._weights)
     for table in tables:
         for key in table.states:
-            assert (id(table._counters), key) in entries
-        assert table._counters.touched <= set(table.states)
+            assert (id(table.counters), key) in entries
+        assert table.counters.touched <= set(table.states)
         assert set(table.refusing) <= set(table.states)
 
 
@@ -260,7 +261,7 @@ def test_what_is_dropped_is_no_longer_touched() -> None:
     charge(table, b"k", 5 * S, T0)
     assert charge(table, b"k", 9 * S, T0) < 0
     store.sweep(T0 + 5 * S, 10)
-    assert table._counters.touched == set()
+    assert table.counters.touched == set()
 
 
 def test_the_youngest_goes_if_it_is_the_longest_unused() -> None:

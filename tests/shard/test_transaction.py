@@ -6,8 +6,9 @@ import pytest
 
 from protocol.operations import RuleSpec
 from protocol.usage import Usage
-from shard.counters import CounterStore, CounterTable
+from shard.counters import CounterStore
 from shard.reservations import Reservations
+from shard.tables import CounterTable
 from shard.transaction import Entry, Transactions
 
 S = 1_000_000

@@ -130,7 +130,7 @@ def fingerprint(**changes: Any) -> object:  # noqa: ANN401 - JSON
     begun = engine.begin(Request(**(values | changes)), NOW)
     assert isinstance(begun, Evaluation)
     assert isinstance(begun.keys[0], bytes)
-    assert len(begun.keys[0]) == 16
+    assert len(begun.keys[0]) == 16 + 4  # where it lives stands behind it
     return begun.keys[0]
 
 

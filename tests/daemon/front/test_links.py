@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from daemon.front.links import Link
-from protocol.frames import DECIDE, SETTLE, UNDO, FrameReader, pack
+from protocol.frames import DECIDE, HELLO, SETTLE, UNDO, FrameReader, pack
 
 PATIENCE = 5.0
 
@@ -36,6 +36,8 @@ class Shard:
     def __init__(self, path: Path) -> None:
         self.path = str(path)
         self.frames: asyncio.Queue[list[object]] = asyncio.Queue()
+        self.greetings: list[list[object]] = []
+        self.welcome: list[object] = [HELLO, -1, 0]
         self._writers: list[asyncio.StreamWriter] = []
         self._serving: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server
@@ -53,7 +55,11 @@ class Shard:
         with suppress(ConnectionError):
             while data := await reader.read(65_536):
                 for frame in frames.feed(data):
-                    self.frames.put_nowait(frame)
+                    if frame[0] == HELLO:
+                        self.greetings.append(frame)
+                        writer.write(pack(self.welcome))
+                    else:
+                        self.frames.put_nowait(frame)
         writer.close()
 
     async def next(self) -> list[object]:
@@ -197,6 +203,7 @@ def test_what_a_broken_link_leaves_open_is_counted(tmp_path: Path) -> None:
                 await shard.next()
             shard.hang_up()
             assert await orphan.hears() == ("unavailable", 3)
+            await asyncio.wait_for(link.connected(), PATIENCE)
             assert link.losses == {"undo": 2, "decision": 1}
 
     run(test)

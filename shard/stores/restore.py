@@ -1,0 +1,147 @@
+"""A shard's counters and reservations, brought back before it answers (behaviour §13.1, §13.5).
+
+Limits may have changed since: a state is taken over whatever the limit has become, as a reload
+does. A rule that is not in the bundle any more leaves its counters where they are, until they
+expire. What would be fresh by now is left out.
+"""
+
+import sqlite3
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Literal
+
+import msgspec
+
+from protocol.operations import RuleSpec
+from shard.algorithms.registry import build
+from shard.reservations import Held
+from shard.service import ShardService
+from shard.stores.database import Part
+from shard.stores.folder import Segment, StateFolder
+from shard.stores.image import StoredRule
+from shard.stores.link_tails import LinkTail
+from shard.stores.schema import NewerDatabaseError
+from shard.stores.view import View, read_view
+from shard.tables import CounterTable
+
+_STEP = 1000
+_SWEEP = 4000
+_UNREADABLE = (ValueError, TypeError, KeyError, sqlite3.Error)
+Tell = Callable[[str, str], None]
+"""Called with a log level and a line for the operator."""
+
+
+class StoreOrders(msgspec.Struct, frozen=True):
+    """What the supervisor says to a shard about its store."""
+
+    folder: str
+    durability: Literal["crash", "power"]
+    run: int
+    shards: int
+    life: int
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Which life of which shard this is. Lives of one shard in one run follow each other."""
+
+    run: int
+    shard: int
+    shards: int
+    life: int
+
+
+def restore(
+    folder: StateFolder, place: Place, service: ShardService, now: int, tell: Tell
+) -> dict[bytes, LinkTail]:
+    """Fill a service that has its rule tables; return what is known of the fronts' links.
+
+    `now` is in microseconds since the epoch. What cannot be read is told and left out.
+    """
+    try:
+        view = read_view(folder, partial(_is_of, place))
+    except NewerDatabaseError as error:
+        tell("error", f"{folder.database} is left alone: {error}")
+        return {}
+    try:
+        for problem in view.problems:
+            tell("error", problem)
+        tables = {table.identity: table for table in service.tables}
+        part = Part(place.shard, place.shards)
+        stored = view.rules()
+        for identity, table in tables.items():
+            rule = stored.get(identity)
+            if rule is not None:
+                _refill(view, part, table, rule, service, now, tell)
+        _hold(view, part, tables, service, now, tell)
+    finally:
+        view.close()
+    for segment in folder.segments():
+        if segment.run == place.run and segment.shard == place.shard and not segment.done:
+            # nobody writes there any more: it is ready to be folded
+            with suppress(OSError):
+                folder.file(segment).rename(folder.file(replace(segment, done=True)))
+    return {link: tail for each in view.stretches for link, tail in each.image.links.items()}
+
+
+def _is_of(place: Place, segment: Segment) -> bool:
+    """Return whether a segment may hold something of this shard's.
+
+    Earlier runs may have had another number of shards. The other shards of this run have counters
+    of their own.
+    """
+    return segment.run < place.run or (segment.run == place.run and segment.shard == place.shard)
+
+
+def _refill(  # noqa: PLR0913 - from where to where
+    view: View,
+    part: Part,
+    table: CounterTable,
+    rule: StoredRule,
+    service: ShardService,
+    now: int,
+    tell: Tell,
+) -> None:
+    spec = table.counters.spec
+    if rule.kind != spec.kind:
+        return
+    idle_at = build(RuleSpec(spec.kind, spec.identity, 0, shadow=False, params=spec.params)).idle_at
+    store = service.store
+    count = 0
+    try:
+        for row in view.counters(table.identity, rule, part, now):
+            idle = idle_at(row.state)
+            if idle is not None and idle <= now:
+                continue
+            table.add(row.key, row.state, row.updated_us)
+            count += 1
+            if count % _STEP == 0:
+                store.sweep(now, _SWEEP)
+    except _UNREADABLE as error:
+        tell("error", f"counters of {table.identity!r} cannot be read further: {error}")
+
+
+def _hold(  # noqa: PLR0913 - as above
+    view: View,
+    part: Part,
+    tables: dict[str, CounterTable],
+    service: ShardService,
+    now: int,
+    tell: Tell,
+) -> None:
+    try:
+        found = view.reservations(part)
+    except _UNREADABLE as error:
+        tell("error", f"reservations cannot be read: {error}")
+        return
+    for rid, kept in found.items():
+        entries = tuple(
+            (tables[identity], key, cost)
+            for identity, key, cost in kept.entries
+            if identity in tables
+        )
+        if entries:
+            service.reservations.put(rid, Held(entries, kept.charged_at))
+    service.reservations.expire(now, len(found))

@@ -1,0 +1,158 @@
+"""`fairvisor state`: beside a running daemon, and on what one has left (behaviour §13.5)."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SECONDS = 60.0
+RULES = [
+    {
+        "name": "spend",
+        "limit_keys": ["header:x-api-key"],
+        "algorithm": "cost_based",
+        "algorithm_config": {
+            "budget": 100,
+            "period": "1mo",
+            "fixed_cost": 2,
+            "staged_actions": [{"threshold_percent": 100, "action": "reject"}],
+        },
+    },
+    {
+        "name": "tokens",
+        "limit_keys": ["header:x-team", "header:x-user"],
+        "algorithm": "token_bucket_llm",
+        "algorithm_config": {"tokens_per_minute": 10_000, "tokens_per_day": 50_000},
+    },
+]
+SAFEGUARDS = {
+    "loop_detection": {
+        "enabled": True,
+        "window_seconds": 600,
+        "threshold_identical_requests": 50,
+        "action": "reject",
+    },
+    "circuit_breaker": {"enabled": True, "spend_rate_threshold_per_minute": 1000},
+}
+BUNDLE = {
+    "bundle_version": 1,
+    "policies": [
+        {"id": "money", "spec": {"selector": {"pathPrefix": "/"}, "rules": RULES, **SAFEGUARDS}}
+    ],
+}
+ALICE = {"X-API-Key": "sk-alice-secret", "X-Team": "ads", "X-User": "alice"}
+BOB = {"X-API-Key": "sk-bob-secret", "X-Team": "ads", "X-User": "bob"}
+
+
+def state(*arguments: str, code: int = 0) -> str:
+    ran = subprocess.run(
+        [sys.executable, "-m", "daemon.cli.main", "state", *arguments],
+        env={k: v for k, v in os.environ.items() if not k.startswith("FAIRVISOR_")}
+        | {"PYTHONPATH": str(ROOT)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert ran.returncode == code, ran.stdout + ran.stderr
+    assert "Traceback" not in ran.stderr
+    return ran.stdout + ran.stderr
+
+
+@pytest.fixture(name="folder")
+def _folder(tmp_path: Path) -> Path:
+    return tmp_path / "state"
+
+
+def counters(folder: Path, *arguments: str) -> dict[tuple[str, str], Any]:
+    text = state("inspect", "--state-dir", str(folder), "--format=json", *arguments)
+    return {(each["rule"], each["key"]): each for each in json.loads(text)["counters"]}
+
+
+def test_it_works_beside_a_running_daemon(serve: Callable[..., Any], folder: Path) -> None:
+    daemon = serve(BUNDLE, state_dir=folder, shards=3)
+    for _ in range(3):
+        assert daemon.decide("/a", ALICE).status == 200
+    found = counters(folder, "--reveal")
+    assert found["spend", "sk-alice-secret"]["value"] == {"used": 6, "limit": 100}
+    assert found["tokens", "ads, alice"]["value"]["day_left"] == 50_000 - 3 * 1000
+    assert found["breaker", "sk-alice-secret"]["value"] == {"open": False, "per_minute": 6}
+    (loop,) = [each for (rule, _), each in found.items() if rule == "loop"]
+    assert loop["value"] == {"hits": 3}
+    hidden = state("inspect", "--state-dir", str(folder)) + state(
+        "export", "--state-dir", str(folder)
+    )
+    assert "alice-secret" not in hidden
+    assert "hashed:" in hidden
+    refused = state("reset", "--state-dir", str(folder), "--all", "--yes", code=1)
+    assert f"is in use by another daemon (process {daemon.process.pid}); stop it first" in refused
+    assert daemon.decide("/a", ALICE).headers["ratelimit-remaining"] is not None
+
+
+def test_one_counter_is_reset_and_the_others_stay(serve: Callable[..., Any], folder: Path) -> None:
+    daemon = serve(BUNDLE, state_dir=folder)
+    for headers in (ALICE, BOB):
+        assert daemon.decide("/a", headers).status == 200
+    shown = next(key for (rule, key) in counters(folder) if rule == "spend")
+    revealed = next(key for (rule, key) in counters(folder, "--reveal") if rule == "spend")
+    assert shown.startswith("hashed:")
+    daemon.process.send_signal(signal.SIGKILL)
+    daemon.process.wait()
+    text = state("reset", "--state-dir", str(folder), "--rule", "spend", "--key", shown, "--yes")
+    assert text == "Reset 1 counter(s)\n"
+    left = counters(folder, "--rule", "spend", "--reveal")
+    assert list(left) == [
+        ("spend", {"sk-alice-secret", "sk-bob-secret"}.difference({revealed}).pop())
+    ]
+    again = serve(BUNDLE, state_dir=folder)
+    used = {ALICE["X-API-Key"]: ALICE, BOB["X-API-Key"]: BOB}
+    assert again.decide("/a", used[revealed]).status == 200
+    after = counters(folder, "--rule", "spend", "--reveal")
+    assert {each["value"]["used"] for each in after.values()} == {2}
+
+
+def test_export_is_one_object_a_line(serve: Callable[..., Any], folder: Path) -> None:
+    daemon = serve(BUNDLE, state_dir=folder)
+    held = daemon.decide("/v1/chat/completions", ALICE).headers["x-fairvisor-reservation"]
+    assert daemon.stop() == 0
+    text = state("export", "--state-dir", str(folder), "--reveal")
+    lines = [json.loads(line) for line in text.splitlines()]
+    assert {line["type"] for line in lines} == {"counter", "reservation"}
+    assert {line["rule"] for line in lines if line["type"] == "counter"} == {
+        "spend",
+        "tokens",
+        "loop",
+        "breaker",
+    }
+    assert held not in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["inspect", "--state-dir", "/nowhere/at/all"], 1, "does not exist"),
+        (["inspect", "--state-dir", "none"], 1, "in memory only"),
+        (["reset", "--state-dir", "/nowhere"], 3, "--policy, --rule or --key, or else --all"),
+        (["reset", "--state-dir", "/nowhere", "--all", "--policy", "p"], 3, "or else --all"),
+    ],
+)
+def test_what_cannot_be_done_is_said(arguments: list[str], code: int, words: str) -> None:
+    assert words in state(*arguments, code=code)
+
+
+def test_a_reset_asks_and_does_nothing_unasked(serve: Callable[..., Any], folder: Path) -> None:
+    daemon = serve(BUNDLE, state_dir=folder)
+    assert daemon.decide("/a", ALICE).status == 200
+    assert daemon.stop() == 0
+    assert "say --yes" in state("reset", "--state-dir", str(folder), "--all", code=1)
+    assert len(counters(folder)) == 4
+    assert state("reset", "--state-dir", str(folder), "--all", "--yes") == "Reset 4 counter(s)\n"
+    assert counters(folder) == {}
