@@ -426,7 +426,8 @@ def test_none_is_none(serve: Serve) -> None:
 def test_overrides_are_told_when_they_begin_and_when_they_end(
     serve: Serve, wait_until: Wait
 ) -> None:
-    soon = time.gmtime(time.time() + 4)
+    daemon = serve(bundle(CHAT), file_poll_interval=3600)
+    soon = time.gmtime(time.time() + 8)
     blocks = {
         "global_shadow": {
             "enabled": True,
@@ -439,7 +440,6 @@ def test_overrides_are_told_when_they_begin_and_when_they_end(
             "expires_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", soon),
         },
     }
-    daemon = serve(bundle(CHAT), file_poll_interval=3600)
     (daemon.folder / "policy.json").write_text(json.dumps(bundle(CHAT, version=2, **blocks)))
     assert call(daemon, "/v1/admin/reload", method="POST")[0] == 200
 
