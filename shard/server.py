@@ -13,7 +13,6 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Generator
-from functools import partial
 
 import msgspec
 from setproctitle import setproctitle
@@ -211,9 +210,9 @@ class ShardServer:
             case [control.BREAKERS, int(number)] if self._service is not None:
                 self._tell(control.TOLD, number, self._service.open_breakers(now_us()))
             case [control.RESET, int(number), list(identities), keys] if self._service is not None:
-                service, chosen = self._service, keys if isinstance(keys, list) else None
-                moment = partial(_moment, service)
-                self._resets.append((number, service.reset_breakers(identities, chosen, moment)))
+                chosen = keys if isinstance(keys, list) else None
+                reset = self._service.reset_breakers(identities, chosen, now_us())
+                self._resets.append((number, reset))
             case [control.SNAPSHOT] if self._storing is not None:
                 self._storing.take_snapshot()
             case [control.DRAIN]:
@@ -252,10 +251,6 @@ class ShardServer:
             sock.settimeout(0)
         except OSError:
             self._running = False
-
-
-def _moment(service: ShardService) -> int:
-    return service.moment(now_us())
 
 
 def now_us() -> int:

@@ -10,7 +10,7 @@ what they ask it to undo may have been charged to its predecessor. Such undos ar
 they would give back what was never taken. So are those of a generation that is forgotten.
 """
 
-from collections.abc import Callable, Collection, Generator
+from collections.abc import Collection, Generator
 from itertools import chain
 
 from protocol.frames import DECIDE, SETTLE, UNDO, FrameError
@@ -124,20 +124,23 @@ class ShardService:
 
     def reset_breakers(
         self,
-        identities: Collection[str] | None,
+        identities: Collection[str],
         keys: Collection[Key] | None,
-        moment: Callable[[], int],
+        now: int,
+        *,
+        in_flight: bool = True,
     ) -> Generator[None, None, int]:
-        """Reset breakers by hand, step by step; return how many were open.
+        """Reset breakers by hand, of some keys or (None) all, step by step; return how many.
 
-        None means all. `moment` is asked in every step for a time after every charge so far.
+        Only those that are open at `now` are counted. With nothing in flight, as in simulated time,
+        a reset is plain forgetting, and the shard's time need not move.
         """
-        found = self._breakers()
-        return breakers.reset(found, found if identities is None else identities, keys, moment)
+        moment = self._between if in_flight else int
+        return breakers.reset(self._breakers(), identities, keys, now, moment)
 
-    def moment(self, stamp: int) -> int:
-        """Return a time after every one so far; none to come lies before it (see `_now`)."""
-        self._latest = self._now(stamp) + 1
+    def _between(self) -> int:
+        """Return a time after every stamp so far; a later one is lifted to it (see `_now`)."""
+        self._latest += 1
         return self._latest
 
     def _breakers(self) -> breakers.Breakers:

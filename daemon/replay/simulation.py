@@ -54,7 +54,6 @@ class Replay:
         self.evaluation: Evaluation | None = None
         self._reservations: dict[int, tuple[Engine, Evaluation]] = {}
         self._numbers = count()
-        self._now = 0
         if bundle is not None:
             self.load(bundle)
 
@@ -70,7 +69,6 @@ class Replay:
     def decide(self, request: Request, now: int) -> tuple[int, Finished]:
         """Return the request's number and its decision, charged on the shards."""
         number = next(self._numbers)
-        self._now = now
         engine = self.engine
         self.evaluation = None
         if engine is None:
@@ -113,9 +111,12 @@ class Replay:
         self._reservations.pop(number, None)
 
     def reset_breakers(self) -> None:
-        """Reset every circuit breaker by hand, at the time of the last request (§17)."""
+        """Reset every circuit breaker by hand (§17)."""
+        if self.engine is None:
+            return
+        identities = [spec.identity for spec in self.engine.table if spec.kind == "breaker"]
         for shard in self._shards:
-            for _step in shard.reset_breakers(None, None, lambda: self._now):
+            for _step in shard.reset_breakers(identities, None, 0, in_flight=False):
                 pass
 
     def _ask(self, shard: int, message: list[object]) -> tuple[int, list[Any]]:

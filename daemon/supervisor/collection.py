@@ -2,7 +2,8 @@
 
 Rules
 - A scrape asks every child for its snapshot and waits for all, so one scrape is exact over all
-  processes. Scrapes that overlap share one round.
+  processes. It shares no round that began before it, or it could miss what its client has just
+  seen; those that come during a round share the next.
 - A front that ends leaves its last snapshot behind, so totals do not fall. Snapshots are taken now
   and then also without a scrape, so that a killed front takes little with it.
 """
@@ -33,6 +34,7 @@ class Collection:
         self._waiting: set[Child] = set()
         self._complete = asyncio.Event()
         self._round: asyncio.Task[None] | None = None
+        self._next: asyncio.Task[None] | None = None
 
     async def regularly(self) -> None:
         """Collect every few seconds, for ever."""
@@ -42,9 +44,21 @@ class Collection:
 
     async def collect(self) -> None:
         """Have every child's snapshot brought up to date; a silent child is not waited for long."""
-        if self._round is None or self._round.done():
-            self._round = asyncio.get_running_loop().create_task(self._collect())
-        await self._round
+        loop = asyncio.get_running_loop()
+        running = self._round
+        if running is None or running.done():
+            self._round = loop.create_task(self._collect())
+            await self._round
+            return
+        if self._next is None:
+            self._next = loop.create_task(self._follow(running))
+        await self._next
+
+    async def _follow(self, running: asyncio.Task[None]) -> None:
+        """Collect again once the running round is over."""
+        await asyncio.wait([running])
+        self._round, self._next = self._next, None
+        await self._collect()
 
     def hear(self, child: Child, number: int, snapshot: object) -> None:
         """Take a child's snapshot."""

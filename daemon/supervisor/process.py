@@ -93,7 +93,7 @@ class Supervisor:
         return 0
 
     async def _serve(self, listeners: list[socket], admin: AdminService) -> None:
-        self._task(self._announce([_listener_name(listener) for listener in listeners]))
+        self._task(self._announce([_listener_name(listener) for listener in listeners], admin))
         regular = (
             self._task(self._collection.regularly()),
             self._task(self._reloader.watch(self._settings.file_poll_interval)),
@@ -273,7 +273,7 @@ class Supervisor:
             self._failure = f"{child.name} cannot be started: {why}"
         self._stop.set()
 
-    async def _announce(self, names: list[str]) -> None:
+    async def _announce(self, names: list[str], admin: AdminService) -> None:
         try:
             await asyncio.wait_for(self._ready.wait(), START_SECONDS)
         except TimeoutError:
@@ -288,6 +288,7 @@ class Supervisor:
             len(self._fronts),
             len(self._shards),
         )
+        admin.announce()
 
     async def _scrape(self, child: Child, number: int) -> None:
         await self._collection.collect()

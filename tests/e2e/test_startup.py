@@ -129,9 +129,16 @@ def test_warnings_do_not_hinder(serve: Serve, bundle: dict[str, Any]) -> None:
     assert daemon.decide("/").status == 200
 
 
+def poisoned(folder: Path, statement: str) -> Path:
+    """Return a folder with a module that does something in fronts only, as it is imported."""
+    text = f"import os, sys\nif 'daemon.front' in sys.orig_argv:\n    {statement}\n"
+    (folder / "httptools.py").write_text(text)
+    return folder
+
+
 def test_a_front_that_cannot_start(serve: Serve, bundle: object, tmp_path: Path) -> None:
-    (tmp_path / "httptools.py").write_text("raise ImportError('no parser for this processor')\n")
-    daemon = serve(bundle, ready=False, unix=True, python_path=tmp_path)
+    broken = poisoned(tmp_path, "raise ImportError('no parser for this processor')")
+    daemon = serve(bundle, ready=False, unix=True, python_path=broken)
     assert lines_of_failure(daemon) == [
         "fairvisor: front 0 cannot be started: ImportError: no parser for this processor"
     ]
@@ -150,8 +157,8 @@ def test_a_shard_that_cannot_start(serve: Serve, bundle: object, tmp_path: Path)
 def test_a_child_that_is_killed_before_it_can_say_a_word(
     serve: Serve, bundle: object, tmp_path: Path
 ) -> None:
-    (tmp_path / "httptools.py").write_text("import os; os.kill(os.getpid(), 9)\n")
-    (line,) = lines_of_failure(serve(bundle, ready=False, python_path=tmp_path))
+    broken = poisoned(tmp_path, "os.kill(os.getpid(), 9)")
+    (line,) = lines_of_failure(serve(bundle, ready=False, python_path=broken))
     assert line == "fairvisor: front 0 cannot be started: SIGKILL"
 
 

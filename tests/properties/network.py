@@ -39,6 +39,8 @@ class Exchange:
     """What each shard said in time."""
     lives: dict[int, int] = field(default_factory=dict)
     """Which life of each shard evaluated the request."""
+    resets: dict[int, int] = field(default_factory=dict)
+    """How many resets by hand of each shard came before."""
 
     @property
     def decision(self) -> Decision:
@@ -80,6 +82,8 @@ class Network:
             (front, shard): Link() for front in range(len(skews)) for shard in range(shards)
         }
         self.exchanges: list[Exchange] = []
+        self.resets = [0] * shards
+        """How often the breakers of each shard were reset by hand."""
         self.settled: dict[tuple[int, int], list[list[Any]]] = {}
         """What the settlement of a request's part on a shard has settled, once."""
 
@@ -163,6 +167,7 @@ class Network:
         exchange = asked.exchange
         if asked.kind == DECIDE:
             exchange.lives[shard] = self.lives[shard]
+            exchange.resets[shard] = self.resets[shard]
         elif reply[1][0] is not None:  # type: ignore[index]
             assert (exchange.number, shard) not in self.settled, "settled at most once"
             self.settled[exchange.number, shard] = reply[1][0]  # type: ignore[index]
@@ -205,6 +210,13 @@ class Network:
                 link.in_flight.clear()
         for asked in orphans:
             self._without(asked.exchange, shard)
+
+    def reset(self, shard: int) -> None:
+        """Reset all breakers of a shard by hand, whatever is in flight."""
+        self.resets[shard] += 1
+        identities = [spec.identity for spec in self.engines[0].table if spec.kind == "breaker"]
+        for _step in self.services[shard].reset_breakers(identities, None, self.now):
+            pass
 
     def drain(self) -> None:
         """Let everything that is under way arrive."""

@@ -100,6 +100,8 @@ def play(network: Network, tape: list[int], *, timeouts: bool, deaths: bool) -> 
                 strikes[choice % len(strikes)]()
         elif what == 7 and deaths and choice % 4 == 0:
             network.restart(choice // 4 % 3)
+        elif what == 8 and not deaths and choice % 2 == 0:
+            network.reset(choice // 2 % 3)
         else:
             events[choice % len(events)]()
         check_limits(network)
@@ -204,7 +206,7 @@ def sums(network: Network) -> tuple[dict[Counter, int], dict[Counter, int], dict
             }
             for index, check in enumerate(evaluation.checks):
                 owner, place = evaluation.places[index]
-                if owner != shard:
+                if owner != shard or cleared(network, exchange, shard, check):
                     continue
                 counter = shard, check.number, evaluation.keys[index]
                 checks[counter] = check
@@ -222,6 +224,11 @@ def sums(network: Network) -> tuple[dict[Counter, int], dict[Counter, int], dict
                     assert isinstance(cost, int)
                     charged[counter] += cost
     return charged, counted, checks
+
+
+def cleared(network: Network, exchange: Exchange, shard: int, check: Check) -> bool:
+    """Return whether a reset by hand came after what a breaker counted."""
+    return check.kind == "breaker" and exchange.resets[shard] < network.resets[shard]
 
 
 def opened(verdict: Verdict | None) -> bool:

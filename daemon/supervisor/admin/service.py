@@ -38,15 +38,19 @@ class AdminService:
         self._server: Server | None = None
 
     async def start(self, api: AdminApi) -> None:
-        """Begin to answer; say where, or why not."""
-        if self._warning:
-            log.warning("%s", self._warning)
+        """Begin to answer."""
         if self._listener is None:
             return
         trusted = TrustedProxies.parse(DEFAULT_TRUSTED_PROXIES)  # nothing here looks at addresses
         self._server = Server(api, _Bounds(), trusted, MAX_CONNECTIONS, lambda: None)
         await self._server.listen([self._listener.sock])
-        log.info("admin socket at %s", self._listener.path)
+
+    def announce(self) -> None:
+        """Say where it is, or why there is none."""
+        if self._listener is not None:
+            log.info("admin socket at %s", self._listener.path)
+        elif self._warning:
+            log.warning("%s", self._warning)
 
     async def stop(self) -> None:
         """Take no more calls and finish those under way, for a moment."""
