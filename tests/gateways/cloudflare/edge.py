@@ -3,23 +3,26 @@
 Run by path with the folder of the written files, workerd's path and nginx's; ends both with itself.
 """
 
+import ctypes
 import os
 import signal
 import subprocess
 import sys
 import time
 import tomllib
+from functools import partial
 from pathlib import Path
 
 NGINX = """\
 daemon off;
-worker_processes 1;
+master_process off;
 pid {folder}/nginx.pid;
 error_log {folder}/error.log notice;
 events {{ worker_connections 512; }}
 http {{
     access_log off;
     client_max_body_size 20m;
+    client_body_buffer_size 1m;  # sent in one go: workerd may answer and close before it has read all
     client_body_temp_path {folder}/body;
     proxy_temp_path {folder}/proxy;
     fastcgi_temp_path {folder}/fastcgi;
@@ -58,7 +61,16 @@ const worker :Workerd.Worker = (
 """
 
 
+PR_SET_PDEATHSIG = 1  # prctl(2)
+
+
+def end_with_parent(number: int = signal.SIGKILL) -> None:
+    """Have the kernel end this process with its parent, also when that is killed."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)
+
+
 def main() -> None:
+    end_with_parent(signal.SIGTERM)
     folder, workerd, nginx = Path(sys.argv[1]), *sys.argv[2:4]
     settings = tomllib.loads((folder / "wrangler.toml").read_text())
     listen = f"{settings['dev']['ip']}:{settings['dev']['port']}"
@@ -82,15 +94,16 @@ def main() -> None:
 
     def end(*_: object) -> None:
         for child in children:
-            child.terminate()
+            child.kill()  # asked politely, workerd waits for whoever is still connected
 
     signal.signal(signal.SIGTERM, end)
-    children.append(subprocess.Popen([workerd, "serve", str(folder / "config.capnp")]))
+    start = partial(subprocess.Popen[bytes], preexec_fn=end_with_parent)
+    children.append(start([workerd, "serve", str(folder / "config.capnp")]))
     while not (folder / "worker.sock").is_socket():
         if children[0].poll() is not None:
             sys.exit("workerd ended")
         time.sleep(0.02)
-    children.append(subprocess.Popen([nginx, "-p", str(folder), "-c", str(folder / "nginx.conf")]))
+    children.append(start([nginx, "-p", str(folder), "-c", str(folder / "nginx.conf")]))
     for child in children:
         child.wait()
     end()

@@ -14,7 +14,7 @@ from adapters import catalogue
 from tests.e2e.conftest import _starter, wait_for
 from tests.gateways.bundles import CONTRACT, TOKENS_REQUIRED
 from tests.gateways.gateways import Subject, executable
-from tests.gateways.node.packages import executable as npm_executable
+from tests.gateways.node.packages import workerd
 from tests.gateways.site import Address, Serve, Site, short_folder, site, start_daemon
 
 # Held to the contract of all gateways; these run here with this module's `contract_site`.
@@ -46,7 +46,7 @@ EDGE = Path(__file__).with_name("edge.py")
 
 def command(config: Path) -> list[str]:
     nginx = executable("nginx", "Debian: apt-get install nginx")
-    return [sys.executable, str(EDGE), str(config.parent), str(npm_executable("workerd")), nginx]
+    return [sys.executable, str(EDGE), str(config.parent), str(workerd()), nginx]
 
 
 def _subject() -> Subject:

@@ -9,10 +9,11 @@ HERE = Path(__file__).parent
 INSTALL_SECONDS = 300.0
 
 
-def executable(name: str) -> Path:
-    """Return a program of the packages; installs them if the lock file has changed.
+def workerd() -> Path:
+    """Return workerd itself; installs the packages if the lock file has changed.
 
-    Several test processes may ask at once: one installs, the others wait.
+    The program in `.bin` would start it as a child of its own, which nobody ends. Several test
+    processes may ask at once: one installs, the others wait.
     """
     folder = HERE / "node_modules"
     lock_text = (HERE / "package-lock.json").read_bytes()
@@ -32,4 +33,5 @@ def executable(name: str) -> Path:
             )
             assert done.returncode == 0, done.stdout + done.stderr
             mark.write_text(wanted)
-    return folder / ".bin" / name
+    (found,) = folder.glob("@cloudflare/workerd-*/bin/workerd")
+    return found
