@@ -22,7 +22,7 @@ events {{ worker_connections 512; }}
 http {{
     access_log off;
     client_max_body_size 20m;
-    client_body_buffer_size 1m;  # sent in one go: workerd may answer and close before it has read all
+    client_body_buffer_size 1m;  # sent in one go: workerd may close before it has read all
     client_body_temp_path {folder}/body;
     proxy_temp_path {folder}/proxy;
     fastcgi_temp_path {folder}/fastcgi;
