@@ -11,6 +11,7 @@ they would give back what was never taken. So are those of a generation that is 
 """
 
 from collections.abc import Collection, Generator
+from functools import partial
 from itertools import chain
 
 from protocol.frames import DECIDE, SETTLE, UNDO, FrameError
@@ -135,11 +136,16 @@ class ShardService:
         Only those that are open at `now` are counted. With nothing in flight, as in simulated time,
         a reset is plain forgetting, and the shard's time need not move.
         """
-        moment = self._between if in_flight else int
+        moment = partial(self._between, now) if in_flight else int
         return breakers.reset(self._breakers(), identities, keys, now, moment)
 
-    def _between(self) -> int:
-        """Return a time after every stamp so far; a later one is lifted to it (see `_now`)."""
+    def _between(self, now: int) -> int:
+        """Return a time after every stamp so far; a later one is lifted to it (see `_now`).
+
+        Before any stamp it is the time of day: counters may have been restored.
+        """
+        if not self._latest:
+            self._now(now)
         self._latest += 1
         return self._latest
 

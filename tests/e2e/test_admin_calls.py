@@ -294,6 +294,22 @@ def test_a_shard_that_is_killed_comes_back_and_is_asked(serve: Serve, wait_until
     wait_until(all_closed, PATIENCE, "every breaker closed")
 
 
+def test_open_breakers_and_their_reset_outlive_a_killed_shard(
+    serve: Serve, wait_until: Wait
+) -> None:
+    daemon = serve(bundle(CHAT))
+    for team in ("a", "b"):
+        open_breaker(daemon, "/chat/x", team)
+    assert call(daemon, RESET, {"policy_id": "chat", "key": "a"}) == (200, {"reset": 1})
+    before = daemon.pids()["shard 0"]
+    os.kill(before, signal.SIGKILL)
+    wait_until(lambda: daemon.pids().get("shard 0", before) != before, PATIENCE, "another shard")
+    assert opened(daemon) == {("chat", "b")}
+    wait_until(lambda: circuit_state(daemon) == {"chat": 1}, PATIENCE, "the gauge")
+    assert ask(daemon, "/chat/x", "b") == OPEN
+    assert ask(daemon, "/chat/x", "a") == CLOSED
+
+
 def test_a_shard_that_hangs_is_named_and_nobody_else_waits(serve: Serve) -> None:
     daemon = serve(bundle(CHAT), shards=2)
     shard = daemon.pids()["shard 1"]

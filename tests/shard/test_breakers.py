@@ -126,6 +126,15 @@ def test_a_request_that_opened_it_before_a_reset_closes_nothing_after_it(
     assert opened(shard) == {(CHAT, "a")}
 
 
+def test_a_reset_before_anything_else_knows_the_time(shard: ShardService) -> None:
+    (table,) = [each for each in shard.tables if each.identity == CHAT]
+    table.add("a", (T0, 0, 6 * S, -1, 0), T0)  # restored, and its request still in flight
+    assert reset(shard, CHAT) == 0
+    decide(shard, 0, "a", 7 * S)
+    shard.answer([UNDO, 1, T0, [[0, "a", 6 * S, T0, None, b""]]])
+    assert decide(shard, 0, "a", 2 * S) == 9 * S
+
+
 def test_other_counters_stay(shard: ShardService) -> None:
     decide(shard, 1, "a", S)
     reset(shard, CHAT, "bucket")

@@ -29,7 +29,9 @@ def test_scrapes_during_a_round_share_the_next_one() -> None:
         shard = Shard()
         collection = shard.collection = Collection([shard], [])  # type: ignore[list-item]  # as far as it is used
         first = asyncio.ensure_future(collection.collect())
-        await asyncio.sleep(0)
+        for _ in range(3):  # turns of the loop until the shard is asked
+            await asyncio.sleep(0)
+        assert shard.asked == 1
         shard.open = ["enforce:1:p:breaker"]
         others = [asyncio.ensure_future(collection.collect()) for _ in range(3)]
         await first
