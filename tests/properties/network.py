@@ -109,7 +109,7 @@ class Network:
 
     def settle(self, exchange: Exchange, front: int, usage: list[int | None] | None) -> None:
         """Settle through any front, as the reservation that the client was given says."""
-        bare, places = _identify(exchange.decision.reservation)
+        bare, places, _model = _identify(exchange.decision.reservation)
         for shard in {place % len(self.services) for place in places}:
             self._send(front, shard, [SETTLE, self._stamp(front), [[bare, usage]]], exchange)
 
