@@ -502,5 +502,5 @@ def ignored(environ: Mapping[str, str]) -> list[str]:
             hint = f"; did you mean {near[0]}?" if near else ""
             lines.append(f"{name} is not a setting and is ignored{hint}")
         elif NOT_YET[name] and environ[name].strip() not in NOT_YET[name]:
-            lines.append(f"{name} is ignored: this version keeps counters in memory on one host")
+            lines.append(f"{name} is ignored: this version keeps counters on one host")
     return lines

@@ -149,10 +149,9 @@ class Keeper:
         return 0
 
     def _fold(self, connection: sqlite3.Connection, waiting: list[Segment], now: float) -> None:
-        last = {(each.run, each.shard, each.life): each for each in waiting}
         for _, group in groupby(waiting, key=lambda each: (each.run, each.shard)):
             for some in self._portions(list(group)):
-                self._fold_some(connection, some, set(last.values()), now)
+                self._fold_some(connection, some, now)
 
     def _portions(self, segments: list[Segment]) -> Iterator[list[Segment]]:
         """Split segments so that no portion is much over `FOLD_BYTES`."""
@@ -168,25 +167,24 @@ class Keeper:
             yield portion
 
     def _fold_some(
-        self,
-        connection: sqlite3.Connection,
-        segments: list[Segment],
-        last: set[Segment],
-        now: float,
+        self, connection: sqlite3.Connection, segments: list[Segment], now: float
     ) -> None:
         known = database.folded(connection)
         image = Image()
         part = Part(0, 1)
         damaged: dict[Segment, str] = {}
+        torn: Segment | None = None
         for segment in segments:
             if segment.name in known:
                 continue
             try:
                 text = read_segment(self._folder.file(segment), segment)
+                begun = text.records.end
                 image.add(text.records)
-                part = Part(segment.shard, text.shards) if text.records.end else part
-                if text.torn and segment not in last:
-                    damaged[segment] = f"{text.torn} bytes at its end make no sense"
+                part = Part(segment.shard, text.shards) if begun else part
+                if torn is not None and torn.life == segment.life and text.records.end > begun:
+                    damaged[torn] = "its end makes no sense, and it was not the last"
+                torn = segment if text.torn else None
             except (UnreadableSegmentError, ValueError) as error:
                 damaged[segment] = str(error)
         with transaction(connection):

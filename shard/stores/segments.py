@@ -51,7 +51,6 @@ class SegmentFile:
             os.close(self.fd)
             folder.file(segment).unlink(missing_ok=True)
             raise
-        self.size = 0
 
     def write(self, data: bytes) -> None:
         """Append all of `data`.
@@ -59,13 +58,21 @@ class SegmentFile:
         Raises:
             OSError: not all of it could be written; nothing more may be.
         """
+        try:
+            self._write(data)
+        except OSError:
+            with suppress(OSError):
+                os.ftruncate(self.fd, self.size)  # half a record would pass for damage
+            raise
+        self.size += len(data)
+
+    def _write(self, data: bytes) -> None:
         written = self._files.write(self.fd, data)
         if written != len(data):
             # the rest says why: a full disk takes what fits first
             rest = data[written:]
             if self._files.write(self.fd, rest) != len(rest):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        self.size += len(data)
 
     def sync(self) -> None:
         """Wait until what was written is on the disk.

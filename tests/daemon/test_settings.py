@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from daemon.settings import (
@@ -92,7 +94,7 @@ def test_what_changes_nothing_is_told() -> None:
     lines = ignored(
         {
             "FAIRVISOR_SHARD": "3",
-            "FAIRVISOR_DURABILITY": "crash",
+            "FAIRVISOR_STORE": "redis://127.0.0.1",
             "FAIRVISOR_STATE_DIR": "none",
             "FAIRVISOR_SHARDS": "3",
             "FAIRVISOR_EDGE_URL": "http://localhost",
@@ -100,9 +102,52 @@ def test_what_changes_nothing_is_told() -> None:
         }
     )
     assert lines == [
-        "FAIRVISOR_DURABILITY is ignored: this version keeps counters in memory on one host",
         "FAIRVISOR_SHARD is not a setting and is ignored; did you mean FAIRVISOR_SHARDS?",
+        "FAIRVISOR_STORE is ignored: this version keeps counters on one host",
     ]
+
+
+@pytest.mark.parametrize(
+    ("environ", "folder"),
+    [
+        ({"FAIRVISOR_STATE_DIR": "/srv/fv"}, "/srv/fv"),
+        ({"FAIRVISOR_STATE_DIR": "none"}, None),
+        ({"FAIRVISOR_STATE_DIR": "/srv/fv", "FAIRVISOR_DURABILITY": "memory"}, None),
+        ({"FAIRVISOR_STATE_DIR": "/srv/fv", "FAIRVISOR_DURABILITY": "power"}, "/srv/fv"),
+    ],
+)
+def test_where_counters_are_stored(environ: dict[str, str], folder: str | None) -> None:
+    assert load(environ).state_dir == (Path(folder) if folder else None)
+
+
+def test_without_the_systems_folder_counters_are_in_the_users(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("daemon.settings.SYSTEM_STATE", tmp_path / "no" / "fairvisor")
+    assert load({"HOME": "/home/u"}).state_dir == Path("/home/u/.local/state/fairvisor")
+    environ = {"HOME": "/home/u", "XDG_STATE_HOME": "/s"}
+    assert load(environ).state_dir == Path("/s/fairvisor")
+    assert load({"HOME": "/home/u", "XDG_STATE_HOME": "relative"}).state_dir == Path(
+        "/home/u/.local/state/fairvisor"
+    )
+    (tmp_path / "no").mkdir()
+    assert load(environ).state_dir == tmp_path / "no" / "fairvisor"
+
+
+@pytest.mark.parametrize(
+    ("environ", "words"),
+    [
+        ({"FAIRVISOR_STATE_DIR": "state"}, "FAIRVISOR_STATE_DIR: 'state' must be an absolute path"),
+        ({"FAIRVISOR_DURABILITY": "disk"}, "FAIRVISOR_DURABILITY: 'disk' must be one of memory"),
+        (
+            {"FAIRVISOR_DURABILITY": "power", "FAIRVISOR_STATE_DIR": "none"},
+            "FAIRVISOR_DURABILITY: power needs a folder",
+        ),
+    ],
+)
+def test_what_cannot_be_stored_is_named(environ: dict[str, str], words: str) -> None:
+    with pytest.raises(SettingsError, match=words):
+        load(environ)
 
 
 def test_a_reverse_proxy_needs_a_backend() -> None:

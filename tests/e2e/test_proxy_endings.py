@@ -113,7 +113,8 @@ ENDINGS: dict[str, Ending] = {
 }
 ELSEWHERE = {
     "the shard does not answer": "asked again",
-    "the shard was killed": "unknown",
+    "the shard was killed": "asked again until it is back: what was used. With"
+    " `FAIRVISOR_DURABILITY=memory` unknown",
     "the front was killed": "stays charged",
 }
 """Rows with a test of their own below, and how each begins its second column."""
@@ -320,17 +321,33 @@ def test_the_shard_does_not_answer(
     assert metrics(alone)['settlements_total{outcome="used"}'] == 1
 
 
-def test_the_shard_was_killed(
-    alone: Daemon, upstream: Faulty, wait_until: Callable[..., None]
+@pytest.mark.parametrize(
+    ("durability", "outcome", "units"), [("crash", "used", USED), ("memory", "unknown", 0)]
+)
+def test_the_shard_was_killed(  # noqa: PLR0913 - one case and its surroundings
+    serve: Serve,
+    upstream: Faulty,
+    wait_until: Callable[..., None],
+    durability: str,
+    outcome: str,
+    units: int,
 ) -> None:
-    with alone.connect() as connection:
+    upstream.gate.clear()
+    while upstream.arrived.acquire(blocking=False):
+        pass
+    daemon = serve(
+        bundle(), mode="wrapper", wrapper_auth="passthrough", provider_openai_url=upstream.url,
+        owner_timeout_ms=200, durability=durability,
+    )  # fmt: skip
+    with daemon.connect() as connection:
         connection.send(request_of(Ending("used", USED, "gate")))
         assert upstream.arrived.acquire(timeout=20)
-        os.kill(alone.pids()["shard 0"], signal.SIGKILL)
+        os.kill(daemon.pids()["shard 0"], signal.SIGKILL)
         upstream.gate.set()
         assert connection.rest().startswith(b"HTTP/1.1 200")
-    label = 'settlements_total{outcome="unknown"}'
-    wait_until(lambda: metrics(alone).get(label) == 1, 30.0, "told that nothing is held")
+    label = f'settlements_total{{outcome="{outcome}"}}'
+    wait_until(lambda: metrics(daemon).get(label) == 1, 60.0, f"the settlement is {outcome}")
+    assert charged(metrics(daemon)) == units
 
 
 def test_the_front_was_killed(

@@ -1,0 +1,187 @@
+"""Runs, kills, folds and other numbers of shards: every unit is on one counter, once (§13.1)."""
+
+import sqlite3
+from collections import Counter
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from shard.stores import database, keeper
+from shard.stores.folder import StateError, StateFolder
+from shard.stores.keeper import Keeper
+from shard.stores.schema import open_database, transaction
+
+Cluster = Any
+T0 = 1_770_000_000
+KEYS = st.sampled_from([f"key-{number}" for number in range(12)])
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("spend"), st.lists(KEYS, min_size=1, max_size=8)),
+        st.tuples(st.just("start"), st.integers(1, 5)),
+        st.tuples(st.just("kill"), st.integers(0, 4)),
+        st.tuples(st.just("fold"), st.sampled_from(["", "before", "after", "unlinked"])),
+        st.tuples(st.just("tear"), st.integers(1, 30)),
+    ),
+    max_size=15,
+)
+
+
+class KilledError(BaseException):
+    """The keeper is killed here."""
+
+
+def killed(*_: object) -> None:
+    raise KilledError
+
+
+def fold(cluster: Cluster, where: str) -> None:
+    """Fold what is complete; be killed before or after the commit, or once files are gone."""
+    with pytest.MonkeyPatch.context() as patch:
+        if where == "before":
+            patch.setattr(database, "fold", killed)
+        elif where == "after":
+            patch.setattr(keeper.os, "unlink", killed)
+        elif where == "unlinked":
+            patch.setattr(database, "unfold", killed)
+        try:
+            cluster.keeper.turn(T0, everything=True)
+        except KilledError:
+            assert where
+    if where:
+        cluster.keeper = Keeper(cluster.folder, 3600 * 10**6, cluster.tell)
+        assert cluster.keeper.start(cluster.run, T0) == cluster.run
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@given(STEPS)
+def test_every_unit_is_counted_once(
+    tmp_path_factory: pytest.TempPathFactory, cluster: Cluster, steps: list[Any]
+) -> None:
+    folder = StateFolder(tmp_path_factory.mktemp("state"))
+    folder.create()
+    cluster = type(cluster)(folder)
+    cluster.start(3)
+    spent: Counter[str] = Counter()
+    for what, how in steps:
+        match what:
+            case "spend":
+                for key in how:
+                    cluster.spend(key)
+                    spent[key] += 1
+            case "start":
+                cluster.start(how)
+            case "kill":
+                cluster.kill_shard(how % len(cluster.shards))
+            case "fold":
+                fold(cluster, how)
+            case "tear":
+                # a record that was being written when the power went; it was never answered
+                shard = cluster.shards[how % len(cluster.shards)]
+                chain = shard.journal._chain
+                with folder.file(chain.current.segment).open("ab") as torn:
+                    torn.write(b"\x20\0\0\0torn"[:how])
+                cluster.kill_shard(how % len(cluster.shards))
+        assert cluster.used() == spent
+    for shards in (2, 7):
+        cluster.start(shards)
+        assert cluster.used() == spent
+    assert {each.run for each in folder.segments()} == {cluster.run}
+    assert [text for level, text in cluster.told if level == "error"] == []
+    for shard in cluster.shards:
+        shard.die()
+
+
+def test_a_run_has_a_number_of_its_own(folder: StateFolder) -> None:
+    numbers = []
+    for _ in range(3):
+        each = Keeper(folder, None, print)
+        numbers.append(each.start(0, T0))
+        each.finish(T0)
+    assert numbers == [1, 2, 3]
+    folder.database.unlink()
+    (folder.log / "00000041-000-000001-0000000001.log").touch()
+    assert Keeper(folder, None, print).start(0, T0) == 42
+
+
+def test_a_damaged_segment_is_set_aside_and_the_rest_counts(cluster: Cluster) -> None:
+    cluster.start(1)
+    (shard,) = cluster.shards
+    for _ in range(3):
+        shard.spend("k")
+        while shard.journal._chain._spare is None:
+            pass
+        shard.pass_time(0.6)
+    shard.journal.close()
+    first = cluster.folder.segments()[0]
+    path = cluster.folder.file(first)
+    path.write_bytes(path.read_bytes()[:-3])
+    cluster.start(1)
+    assert cluster.used() == {"k": 3}  # the later states say it all
+    (aside,) = cluster.folder.log.glob("*.damaged-*")
+    (line,) = [text for level, text in cluster.told if level == "error"]
+    assert str(path) in line
+    assert str(aside) in line
+
+
+def test_a_full_disk_leaves_the_logs_and_is_told_once(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster.start(2)
+    cluster.spend("k")
+
+    def full(*_: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(database, "fold", full)
+        cluster.start(3)
+        assert cluster.used() == {"k": 1}
+        cluster.spend("k")
+        cluster.keeper.turn(T0, everything=True)
+        cluster.start(2)
+        assert cluster.used() == {"k": 2}
+    assert len({text for _, text in cluster.told}) == 1
+    assert "cannot be written: database or disk is full" in cluster.told[0][1]
+    cluster.keeper.turn(T0, everything=True)
+    assert cluster.told[-1] == ("warning", f"{cluster.folder.database} is written again")
+    cluster.start(1)
+    assert cluster.used() == {"k": 2}
+
+
+def test_a_database_of_a_newer_version_is_left_alone(folder: StateFolder) -> None:
+    connection = open_database(folder.database)
+    connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    with pytest.raises(StateError, match="version 99, this program knows 1"):
+        Keeper(folder, None, print).start(0, T0)
+    assert list(folder.path.glob("*.damaged-*")) == []
+
+
+def test_what_has_expired_goes_from_the_database(cluster: Cluster) -> None:
+    cluster.start(1)
+    cluster.spend("k")
+    cluster.shards[0].spend("digest", rule=1)
+    cluster.start(1)
+    connection = cluster.keeper.connection
+    assert connection.execute("SELECT count(*) FROM counters").fetchone() == (2,)
+    cluster.keeper.turn(T0 + 3600)
+    rows = connection.execute("SELECT algorithm FROM state").fetchall()
+    assert rows == [("cost_based",)]
+    cluster.keeper.turn(T0 + 40 * 86_400)
+    assert connection.execute("SELECT count(*) FROM rules").fetchone() == (0,)
+
+
+def test_a_transaction_is_all_or_nothing(folder: StateFolder) -> None:
+    connection = open_database(folder.database)
+
+    def add_and_be_killed() -> None:
+        with transaction(connection):
+            connection.execute("INSERT INTO folded VALUES ('x')")
+            killed()
+
+    with pytest.raises(KilledError):
+        add_and_be_killed()
+    assert database.folded(connection) == set()
+    connection.close()
