@@ -19,7 +19,7 @@ class Gateway:
     the gateway `waits`, the daemon holds a throttled request back, and the gateway has to allow it
     the time. `unix`: it can ask over a Unix socket; `remote`: it asks from elsewhere, at a URL.
     `sends_body`: the daemon gets the body of a request. `settles`: it is told what a provider's
-    answer used.
+    answer used. `tells_client`: the client of an allowed request gets the `RateLimit` fields.
     """
 
     name: str
@@ -33,6 +33,7 @@ class Gateway:
     remote: bool = False
     sends_body: bool = False
     settles: bool = False
+    tells_client: bool = True
 
 
 GATEWAYS: Final[tuple[Gateway, ...]] = (
@@ -75,6 +76,16 @@ GATEWAYS: Final[tuple[Gateway, ...]] = (
         waits=True,
         sends_body=True,
         settles=True,
+    ),
+    Gateway(
+        name="traefik",
+        about="Traefik 3 with forwardAuth: no plugin to install, sends bodies",
+        folder="traefik",
+        template="fairvisor.yml",
+        on_failure=("closed", "open", "reads-open"),
+        unix=False,
+        sends_body=True,
+        tells_client=False,
     ),
     Gateway(
         name="cloudflare",

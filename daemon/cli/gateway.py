@@ -24,6 +24,7 @@ from protocol.bundle_text import load
 
 LONGEST_DELAY_MS = 30_000
 """No throttle waits longer (§5.4)."""
+LAST_PORT = 65_535
 _PLAIN = re.compile(r"[\w.:/\[\]+~-]+", re.ASCII)
 _ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what a listener may say
 
@@ -249,7 +250,13 @@ def _listen_values(text: str) -> dict[str, str]:
         "listen": str(address),
         "listen_host": address.host,
         "listen_port": str(address.port),
+        "inner_port": str(_beside(address.port)),
     }
+
+
+def _beside(port: int) -> int:
+    """Return the port of what a gateway asks itself: the next one."""
+    return port + 1 if port < LAST_PORT else port - 1
 
 
 def _upstream_values(text: str) -> dict[str, str]:

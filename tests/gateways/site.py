@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Self
 
@@ -105,6 +106,12 @@ class Site:
         with self.client(source) as client:
             return client.ask(target, headers, method, body)
 
+    def told(self, answer: Answer) -> Mapping[str, str]:
+        """Return what was said of an allowed request: to its client, or to the service alone."""
+        return (
+            answer.headers if self.subject.gateway.tells_client else self.service.seen[-1].headers
+        )
+
     def said(self) -> str:
         """Return what the gateway wrote."""
         texts = [path.read_text(errors="replace") for path in self.folder.rglob("*.log")]
@@ -165,7 +172,13 @@ def site(  # noqa: PLR0913 - what a site is made of
             where.daemon_option(way),
         ]
         port, process = stack.enter_context(_gateway(subject, options, daemon, folder, edit))
-        yield Site(subject, way, daemon, service, port, process, folder)
+        running = Site(subject, way, daemon, service, port, process, folder)
+        # Traefik accepts connections before it knows where they go.
+        wait_for(
+            lambda: running.ask("/ready").status != HTTPStatus.NOT_FOUND, START_SECONDS, "routes"
+        )
+        service.seen.clear()
+        yield running
 
 
 @contextmanager

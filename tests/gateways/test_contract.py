@@ -46,7 +46,8 @@ def test_an_allowed_request_reaches_the_service_as_it_was_sent(
     answer = contract_site.ask(target, headers, method, body)
     assert answer.status == 200
     echoed = json.loads(answer.body)
-    assert (echoed["method"], echoed["target"]) == (method, target)
+    spelled = contract_site.subject.spelling(target)
+    assert (echoed["method"], echoed["target"]) == (method, spelled)
     assert base64.b64decode(echoed["body"]) == (body or b"")
     assert echoed["headers"]["x-own"] == "kept"
     assert echoed["headers"]["x-key"] == a_key
@@ -186,7 +187,7 @@ def test_the_client_is_who_connects_whatever_it_says(
         assert statuses == [200] * ADDRESS_LIMIT + [429]
     other = contract_site.ask("/addresses/x", source=f"127.0.{number + 1}.99")
     assert other.status == 200
-    assert other.headers["ratelimit-remaining"] == str(ADDRESS_LIMIT - 1)
+    assert contract_site.told(other)["ratelimit-remaining"] == str(ADDRESS_LIMIT - 1)
 
 
 @pytest.mark.parametrize(
@@ -215,10 +216,11 @@ def test_a_client_cannot_say_what_it_asks_for(
 @pytest.mark.parametrize("spoof", ["X-Country-Code", "X_Country_Code"])
 def test_a_client_cannot_say_where_it_is(contract_site: Site, spoof: str) -> None:
     with contract_site.client() as client:
-        answers = [client.ask("/countries/x", {spoof: "DE"}) for _ in range(3)]
-    # Nobody knows the country, so the rule is skipped; a believed one would be limited.
-    assert [answer.status for answer in answers] == [200] * 3
-    assert all("ratelimit" not in answer.headers for answer in answers)
+        for _ in range(3):
+            answer = client.ask("/countries/x", {spoof: "DE"})
+            # Nobody knows the country, so the rule is skipped; a believed one would be limited.
+            assert answer.status == 200
+            assert "ratelimit" not in contract_site.told(answer)
 
 
 def test_a_throttled_request_is_held_back_and_then_passes(contract_site: Site, a_key: str) -> None:

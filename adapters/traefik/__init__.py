@@ -1,0 +1,1 @@
+"""Traefik: the configuration of `forwardAuth` that it loads."""
