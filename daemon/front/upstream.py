@@ -48,8 +48,8 @@ class Caller(Protocol):
     def upstream_sent(self) -> None:
         """Hear that the request (its head and known body) is on its way."""
 
-    def upstream_head(self, head: ResponseHead) -> None:
-        """Take the response's head."""
+    def upstream_head(self, head: ResponseHead, *, more: bool) -> None:
+        """Take the response's head; `more`: some of the body, or the end, follows at once."""
 
     def upstream_data(self, data: bytes) -> None:
         """Take a piece of its body."""
@@ -283,7 +283,7 @@ class UpstreamConnection(asyncio.Protocol):
         if caller is None:
             return
         if self._head is not None and not told:
-            caller.upstream_head(self._head)
+            caller.upstream_head(self._head, more=bool(self._pieces) or self._complete)
         if self._pieces and self._caller is caller:
             data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
             self._pieces.clear()

@@ -35,7 +35,7 @@ class Relay:
     """Watcher of the client and caller of the upstream, for one exchange."""
 
     __slots__ = ("_body", "_call", "_connection", "_decision", "_delay", "_exchange", "_inbound",
-                 "_leaving", "_metered", "_route", "_sent", "_surroundings", "_uploaded",
+                 "_leaving", "_metered", "_more", "_route", "_sent", "_surroundings", "_uploaded",
                  "_waiting")  # fmt: skip
 
     def __init__(
@@ -52,6 +52,7 @@ class Relay:
         self._exchange = ProxyExchange(route.family)
         self._body = inbound.body
         self._metered = False
+        self._more = False
         self._call: Call | None = None
         self._delay: asyncio.TimerHandle | None = None
         self._waiting: list[bytes] = []
@@ -162,13 +163,17 @@ class Relay:
             self._exchange.upstream_sent()
         self._connection.release()
 
-    def upstream_head(self, head: ResponseHead) -> None:
+    def upstream_head(self, head: ResponseHead, *, more: bool) -> None:
         """Pass the head on."""
+        self._more = more
         self._do(self._exchange.upstream_head(head))
 
     def upstream_data(self, data: bytes) -> None:
         """Pass a piece on."""
         self._do(self._exchange.upstream_data(data))
+        if self._more:  # of the first piece, perhaps nothing may pass yet
+            self._more = False
+            self._connection.flush()
 
     def upstream_end(self) -> None:
         """End the answer."""
@@ -204,7 +209,7 @@ class Relay:
                 case actions.Forward():
                     self._forward()
                 case actions.Open(head, close):
-                    connection.open(head, close=close)
+                    connection.open(head, close=close, more=self._more)
                 case actions.End():
                     connection.end()
                 case actions.Respond(head, body):
