@@ -182,7 +182,8 @@ class UpstreamConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Read on, then hand over what has come."""
-        if self._caller is None:
+        caller = self._caller
+        if caller is None:
             self.close()  # nobody asked for anything
             return
         self._heard = self._loop.time()
@@ -193,6 +194,10 @@ class UpstreamConnection(asyncio.Protocol):
             if not self._complete:
                 self._failure = "broken"
             self._extra = True
+        pieces = self._pieces
+        if len(pieces) == 1 and not (head_missing or self._complete or self._failure):
+            caller.upstream_data(pieces.pop())  # one chunk of a stream, as most reads bring
+            return
         if head_missing and self._head is None:
             self._head_bytes += len(data)
             if self._head_bytes > 2 * MAX_HEAD_BYTES:

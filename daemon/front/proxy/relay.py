@@ -170,7 +170,11 @@ class Relay:
 
     def upstream_data(self, data: bytes) -> None:
         """Pass a piece on."""
-        self._do(self._exchange.upstream_data(data))
+        todo = self._exchange.upstream_data(data)
+        if len(todo) == 1 and type(todo[0]) is actions.Send:
+            self._connection.send(todo[0].data)  # saves a third of a µs where it counts
+        else:
+            self._do(todo)
         if self._more:  # of the first piece, perhaps nothing may pass yet
             self._more = False
             self._connection.flush()
