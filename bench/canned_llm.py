@@ -29,7 +29,7 @@ _MARK_USAGE = b'"include_usage":true'
 def whole_answer() -> bytes:
     """Return the body of an answer that is not streamed."""
     text = "".join(_WORDS[n % len(_WORDS)] for n in range(COMPLETION_TOKENS))
-    message = {"role": "assistant", "content": text, "refusal": None, "annotations": []}
+    message: dict[str, object] = {"role": "assistant", "content": text, "refusal": None}
     choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}
     return json.dumps(
         {
@@ -83,7 +83,9 @@ def framed(data: bytes) -> bytes:
 
 def delta(text: str) -> bytes:
     """Return the event of one token."""
-    return event([{"index": 0, "delta": {"content": text}, "logprobs": None, "finish_reason": None}])
+    return event(
+        [{"index": 0, "delta": {"content": text}, "logprobs": None, "finish_reason": None}]
+    )
 
 
 _EVENTS = [delta(word) for word in _WORDS]
@@ -141,10 +143,12 @@ class Connection(asyncio.Protocol):
         upstream = self._upstream
         if head.startswith(b"GET /ledger"):
             text = b"%d" % upstream.billed
-            self._transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(text), text))
+            self._transport.write(
+                b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(text), text)
+            )
         elif _MARK_STREAM in body.replace(b" ", b""):
             upstream.billed += PROMPT_TOKENS + upstream.tokens
-            pieces = self._pieces(b'"include_usage":true' in body.replace(b" ", b""))
+            pieces = self._pieces(_MARK_USAGE in body.replace(b" ", b""))
             self._transport.write(_SSE_HEAD)
             self._next(pieces)
         else:

@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from bench import canned_llm, cpu, probe, proxies
 from bench.load import LoadError, Run, Sample, read_sample
@@ -288,7 +289,7 @@ def workplace() -> Iterator[Path]:
         yield folder
 
 
-def run_job(job: Job) -> dict[str, object] | object:
+def run_job(job: Job) -> dict[str, Any]:
     """Run the client of streams in a process of its own; return its figures.
 
     Raises:
@@ -300,7 +301,8 @@ def run_job(job: Job) -> dict[str, object] | object:
     )
     if done.returncode != 0:
         raise LoadError(done.stderr.strip()[-500:])
-    return json.loads(done.stdout)
+    figures: dict[str, Any] = json.loads(done.stdout)
+    return figures
 
 
 def require_gate(target: Target) -> None:

@@ -71,9 +71,7 @@ def nginx(
     folder.mkdir()
     port = free_port()
     config = folder / "nginx.conf"
-    config.write_text(
-        NGINX_CONFIG.format(folder=folder, port=port, location=location, http=http)
-    )
+    config.write_text(NGINX_CONFIG.format(folder=folder, port=port, location=location, http=http))
     with running([binary, "-p", str(folder), "-c", str(config)], folder, os.environ) as pid:
         server = Server(name, pid, port)
         await_listening(server, folder)

@@ -37,7 +37,9 @@ class Job:
 class StreamClient(asyncio.Protocol):
     """One connection; `done` is called with each complete answer and its time to first byte."""
 
-    def __init__(self, request: bytes, done: Callable[["StreamClient", bytes, float], None]) -> None:
+    def __init__(
+        self, request: bytes, done: Callable[["StreamClient", bytes, float], None]
+    ) -> None:
         self._request = request
         self._done = done
         self._pieces: list[bytes] = []
