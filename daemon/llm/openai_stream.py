@@ -67,7 +67,7 @@ class OpenAiReader:
             if self._closable:
                 self._keep(choice, finished=False)
                 self._last = event
-            return Delta(text, null_usage=self._hide_usage and "usage" in event)
+            return Delta(text, null_usage=self._hide_usage and "usage" in event, alike=True)
         finishing = self._finishing
         texts: list[str] = []
         for choice in objects(choices):

@@ -63,6 +63,11 @@ class SseSplitter:
         self._scan = max(0, len(buffer) - _LONGEST_PARTIAL)
         return pieces
 
+    @property
+    def between(self) -> bool:
+        """Whether the last event is complete."""
+        return not (self._buffer or self._oversize)
+
     def end(self) -> list[Piece]:
         """Return the unterminated tail, read like an event."""
         raw = bytes(self._buffer)
