@@ -144,7 +144,7 @@ class StreamMeter:
             start = at
             text, passed, at = known
             if text and self._crosses(text):
-                self._text_of(chunk[start:at])  # what closes the stream repeats what its last event said
+                self._text_of(chunk[start:at])  # a close repeats what its last event said
                 out.append(self._close(b"", b""))
                 break
             out.append(passed)

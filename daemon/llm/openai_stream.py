@@ -61,13 +61,9 @@ class OpenAiReader:
             return self._read_response(kind, event)
         choices = event.get("choices")
         reported = event.get("usage")
-        plain = _only_content(choices)
-        if plain is not None and reported is None:
-            choice, text = plain
-            if self._closable:
-                self._keep(choice, finished=False)
-                self._last = event
-            return Delta(text, null_usage=self._hide_usage and "usage" in event, alike=True)
+        plain = _only_content(choices) if reported is None else None
+        if plain is not None:
+            return self._read_plain(event, *plain)
         finishing = self._finishing
         texts: list[str] = []
         for choice in objects(choices):
@@ -86,6 +82,12 @@ class OpenAiReader:
             hidden = self._hide_usage and _is_extra(choices, finishing=finishing)
             return Delta("".join(texts), hidden=hidden)
         return Delta("".join(texts), null_usage=self._hide_usage and event.get("usage", 0) is None)
+
+    def _read_plain(self, event: dict[str, object], choice: dict[str, object], text: str) -> Delta:
+        if self._closable:
+            self._keep(choice, finished=False)
+            self._last = event
+        return Delta(text, null_usage=self._hide_usage and "usage" in event, alike=True)
 
     def close(self, prompt: int, completion: int, how: Streaming) -> bytes:
         """Return the closing chunk and the end marker.

@@ -1,4 +1,4 @@
-"""A thousand streams on one front, and a gigabyte through it, without filling its memory (§10.1)."""
+"""A thousand streams on one front; a gigabyte through it does not fill its memory (§10.1)."""
 
 import asyncio
 import json

@@ -2,13 +2,14 @@ import json
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
+from daemon.llm.cut import Cut
 from daemon.llm.event_shape import EventShape, is_plain, learn
-from daemon.llm.framing import MAX_EVENT_BYTES
 from daemon.llm.meter import StreamMeter
 from daemon.llm.sse import parse_event
+from protocol.bundle import Streaming
 
 LIMIT = 2000
 
@@ -110,29 +111,67 @@ TEXTS = st.one_of(
 ).filter(lambda text: not any("\ud800" <= each <= "\udfff" for each in text))
 
 
+def other(index: int = 0, reason: str | None = None, **extra: object) -> bytes:
+    choice = {"index": index, "delta": {}, "finish_reason": reason}
+    value = {"id": "c2", "choices": [choice], **extra}
+    return f"data: {json.dumps(value)}\n\n".encode()
+
+
+USAGE = {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
+OTHERS = st.sampled_from(
+    [
+        other(),
+        other(0, "stop"),
+        other(1, "stop"),
+        other(usage=USAGE),
+        event("\n", id="c3"),
+        event("e", id="c3"),
+        b": ping\n\n",
+        b"data: [DONE]\n\n",
+    ]
+)
+
+
+SECOND = event("d").replace(b'"index":0', b'"index":1')
+
+
+@example(  # a text after its choice has finished: both are closed
+    texts=["aaaa", other(0, "stop"), "aaaa", SECOND], pads=[""] * 12, manner=(True, False),
+    cuts=[], cap=2,
+)  # fmt: skip
+@example(  # the event that crosses names the stream otherwise than the one before it
+    texts=["aaaa", event("\n", id="c3"), "aaaa"], pads=[""] * 12, manner=(True, False),
+    cuts=[], cap=2,
+)  # fmt: skip
 @given(
-    texts=st.lists(TEXTS, max_size=12),
+    texts=st.lists(st.one_of(TEXTS, OTHERS), max_size=12),
     pads=st.lists(st.text("abcXYZ019", max_size=4), min_size=12, max_size=12),
-    ascii_only=st.booleans(),
-    nulls=st.booleans(),
+    manner=st.tuples(st.booleans(), st.booleans()),
     cuts=st.lists(st.integers(0, 2000), max_size=6),
+    cap=st.integers(1, 12),
 )
 def test_a_stream_by_events_is_metered_as_one_in_any_other_division(
-    *, texts: list[str], pads: list[str], ascii_only: bool, nulls: bool, cuts: list[int]
+    *,
+    texts: list[str | bytes],
+    pads: list[str],
+    manner: tuple[bool, bool],
+    cuts: list[int],
+    cap: int,
 ) -> None:
+    ascii_only, nulls = manner
     extra = {"usage": None} if nulls else {}
     events = [
-        event(text, pad=pad, ascii_only=ascii_only, **extra)
+        text if isinstance(text, bytes) else event(text, pad=pad, ascii_only=ascii_only, **extra)
         for text, pad in zip(texts, pads, strict=False)
     ]
-    events.append(b"data: [DONE]\n\n")
     whole = b"".join(events)
     places = sorted({0, len(whole), *(cut for cut in cuts if cut < len(whole))})
     parts = [whole[a:b] for a, b in pairwise(places)]
+    single = [bytes((byte,)) for byte in whole]  # never a whole event, so never a known shape
     results = []
-    for pieces in (events, parts, [whole]):
-        meter = StreamMeter("openai", hide_usage=True, max_event_bytes=MAX_EVENT_BYTES)
+    for pieces in (single, events, parts, [whole]):
+        cut = Cut(cap, Streaming(buffer_tokens=1))
+        meter = StreamMeter("openai", hide_usage=True, cut=cut)
         out = b"".join(meter.feed(piece) for piece in pieces) + meter.end()
-        results.append((out, meter.counted, meter.done))
-    assert results[0] == results[1] == results[2]
-    assert results[0][1] == sum(-(-len(text.encode()) // 4) for text in texts)
+        results.append((out, meter.counted, meter.done, meter.usage()))
+    assert results[0] == results[1] == results[2] == results[3]
