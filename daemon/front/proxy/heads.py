@@ -9,7 +9,7 @@ from daemon.engine.debug_session import COOKIE_NAME
 from daemon.front.proxy.route import Route
 from daemon.front.request_reader import Inbound
 from daemon.front.upstream import ResponseHead
-from daemon.front.upstream_headers import Headers, canonical, upstream_headers, without_hop_by_hop
+from daemon.front.upstream_headers import Headers, UpstreamHeaders, without_hop_by_hop
 from daemon.llm.errors import reject_body
 from daemon.llm.providers import Family
 from protocol.decision import Decision
@@ -26,38 +26,41 @@ _SESSION = COOKIE_NAME.encode()
 _CODING = frozenset({b"content-encoding"})
 
 
-def request_head(  # noqa: PLR0913 - what the head is made of
-    route: Route,
-    inbound: Inbound,
-    *,
-    strip: frozenset[bytes],
-    inject: Headers,
-    length: int,
-    plain: bool,
-) -> bytes:
-    """Return the head to send upstream, its empty line included.
+class RequestHeads:
+    """Writes the heads of requests to upstreams.
 
-    `length` is that of the body unless more of it follows; `plain` asks for a body that is not
-    compressed, because it will be read.
+    `plain` asks for a body that is not compressed, because it will be read.
     """
-    inject = [*(each for each in route.key if not _names(inject, each[0])), *inject]
-    headers = upstream_headers(
-        list(route.raw),
-        host=route.upstream.authority.encode(),
-        peer=inbound.peer,
-        strip=strip,
-        inject=inject,
-    )
-    if b"cookie" in inbound.headers:
-        headers = [header for each in headers if (header := _without_session(each)) is not None]
-    gone = _FRAMING | {b"accept-encoding"} if plain else _FRAMING
-    headers = [header for header in headers if canonical(header[0]) not in gone]
-    if plain:
-        headers.append((b"Accept-Encoding", b"identity"))
-    headers += _request_framing(inbound, length)
-    lines = [b"%s %s HTTP/1.1" % (inbound.method.encode("latin-1"), route.target)]
-    lines += [b"%s: %s" % header for header in headers]
-    return b"\r\n".join(lines) + b"\r\n\r\n"
+
+    __slots__ = ("_headers", "_plain")
+
+    def __init__(self, strip: frozenset[bytes], inject: Headers, *, plain: bool) -> None:
+        gone = _FRAMING | {b"accept-encoding"} if plain else _FRAMING
+        self._headers = UpstreamHeaders(strip, inject, gone)
+        self._plain = b"Accept-Encoding: identity\r\n" if plain else b""
+
+    def write(self, route: Route, inbound: Inbound, length: int) -> bytes:
+        """Return a head, its empty line included.
+
+        `length` is that of the body unless more of it follows.
+        """
+        raw = route.raw
+        if b"cookie" in inbound.headers:
+            raw = [header for each in raw if (header := _without_session(each)) is not None]
+        return b"".join(
+            (
+                b"%b %b HTTP/1.1\r\n" % (inbound.method.encode("latin-1"), route.target),
+                self._headers.lines(
+                    raw,
+                    host=route.upstream.authority.encode(),
+                    peer=inbound.peer,
+                    key=route.key,
+                ),
+                self._plain,
+                _request_framing(inbound, length),
+                b"\r\n",
+            )
+        )
 
 
 def _without_session(header: tuple[bytes, bytes]) -> tuple[bytes, bytes] | None:
@@ -69,18 +72,13 @@ def _without_session(header: tuple[bytes, bytes]) -> tuple[bytes, bytes] | None:
     return (name, b";".join(pairs).strip()) if pairs else None
 
 
-def _names(headers: Headers, name: bytes) -> bool:
-    wanted = canonical(name)
-    return any(canonical(each) == wanted for each, _ in headers)
-
-
-def _request_framing(inbound: Inbound, length: int) -> Headers:
+def _request_framing(inbound: Inbound, length: int) -> bytes:
     if inbound.unfinished:
         told = inbound.headers.get(b"content-length")
-        return [(b"Content-Length", told)] if told else [(b"Transfer-Encoding", b"chunked")]
+        return b"Content-Length: %b\r\n" % told if told else b"Transfer-Encoding: chunked\r\n"
     if length or inbound.method in _WITH_BODY or b"content-length" in inbound.headers:
-        return [(b"Content-Length", b"%d" % length)]
-    return []
+        return b"Content-Length: %d\r\n" % length
+    return b""
 
 
 def has_body(status: int, method: str) -> bool:

@@ -13,7 +13,6 @@ from daemon.front.proxy import actions
 from daemon.front.proxy.actions import Actions
 from daemon.front.proxy.asked import Asked
 from daemon.front.proxy.exchange import ProxyExchange
-from daemon.front.proxy.heads import request_head
 from daemon.front.proxy.route import Route
 from daemon.front.proxy.surroundings import Surroundings
 from daemon.front.request_reader import Inbound
@@ -242,25 +241,19 @@ class Relay:
 
     def _forward(self) -> None:
         route, inbound = self._route, self._inbound
-        config = self._surroundings.config
-        head = request_head(
-            route,
-            inbound,
-            strip=config.strip,
-            inject=config.inject,
-            length=len(self._body),
-            plain=self._metered,
-        )
+        surroundings = self._surroundings
+        heads = surroundings.plain_heads if self._metered else surroundings.heads
         body = self._body
+        head = heads.write(route, inbound, len(body))
         if inbound.unfinished and b"content-length" not in inbound.headers:
             body = b"%x\r\n%b\r\n" % (len(body), body)
         request = b"".join((head, body, *self._waiting))
         self._waiting.clear()
         self._body = b""
-        call = self._surroundings.pools.pool(route.upstream).send(
+        call = surroundings.pools.pool(route.upstream).send(
             request,
             self,
-            self._surroundings.silence,
+            surroundings.silence,
             headless=inbound.method == "HEAD",
             uploaded=self._uploaded,
         )
