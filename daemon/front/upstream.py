@@ -19,7 +19,7 @@ from typing import Literal, Protocol
 
 import httptools
 
-from daemon.front.upstream_headers import Headers
+from daemon.front.upstream_headers import NAMES_NOTHING, Headers
 
 MAX_HEAD_BYTES = 65_536
 MAX_FIELDS = 256
@@ -31,15 +31,27 @@ Failure = Literal["unreachable", "timeout", "broken"]
 
 
 class ResponseHead:
-    """Status line and fields of a response. `length` is its Content-Length, None without one."""
+    """Status line and fields of a response. `length` is its Content-Length, None without one.
 
-    __slots__ = ("headers", "length", "reason", "status")
+    `names_nothing`: no `Connection` field names others that stay behind.
+    """
 
-    def __init__(self, status: int, reason: bytes, headers: Headers, length: int | None) -> None:
+    __slots__ = ("headers", "length", "names_nothing", "reason", "status")
+
+    def __init__(
+        self,
+        status: int,
+        reason: bytes,
+        headers: Headers,
+        length: int | None,
+        *,
+        names_nothing: bool = False,
+    ) -> None:
         self.status = status
         self.reason = reason
         self.headers = headers
         self.length = length
+        self.names_nothing = names_nothing
 
 
 class Caller(Protocol):
@@ -254,13 +266,18 @@ class UpstreamConnection(asyncio.Protocol):
         if status < _OK or self._complete:
             return
         length: int | None = None
+        names_nothing = True
         for name, value in self._headers:
             lower = name.lower()
-            if lower == b"content-length":
+            if lower == b"connection":
+                names_nothing = names_nothing and value.lower() in NAMES_NOTHING
+            elif lower == b"content-length":
                 length = int(value)
             elif lower == b"transfer-encoding" and value.strip().lower() != b"chunked":
                 raise ValueError("a transfer coding that was not asked for")
-        self._head = ResponseHead(status, self._reason, self._headers, length)
+        self._head = ResponseHead(
+            status, self._reason, self._headers, length, names_nothing=names_nothing
+        )
         if self._headless:
             self._complete = True
             self._reusable = self._parser.should_keep_alive()

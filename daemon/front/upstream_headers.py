@@ -17,8 +17,7 @@ Headers = list[tuple[bytes, bytes]]
 
 INJECT_PREFIX: Final = "FAIRVISOR_UPSTREAM_HEADER_"
 
-# RFC 9110 §7.6.1, and what RFC 2616 §13.5.1 named before it.
-_HOP_BY_HOP: Final = frozenset(
+HOP_BY_HOP: Final = frozenset(
     {
         b"connection",
         b"keep-alive",
@@ -31,12 +30,14 @@ _HOP_BY_HOP: Final = frozenset(
         b"upgrade",
     }
 )
+"""Headers of one connection: RFC 9110 §7.6.1, and what RFC 2616 §13.5.1 named before it."""
 # A client that names these in `Connection` is after our framing, routing or records.
 _NEVER_DROPPED: Final = frozenset({b"host", b"content-length", b"x-forwarded-for"})
 _FORWARDED_FOR: Final = b"x-forwarded-for"
 _HOST: Final = b"host"
 _CONNECTION: Final = b"connection"
-_NAMES_NOTHING: Final = frozenset({b"keep-alive", b"close", b""})
+NAMES_NOTHING: Final = frozenset({b"keep-alive", b"close", b""})
+"""Values of `Connection`, in lower case, that name no header."""
 
 _PASS: Final = b"pass"
 _DROP: Final = b"drop"
@@ -78,7 +79,7 @@ def injected_headers(environ: Mapping[str, str]) -> Headers:
 def without_hop_by_hop(headers: Sequence[tuple[bytes, bytes]]) -> Headers:
     """Remove the headers that belong to the client's connection (RFC 9110 §7.6.1)."""
     named = _named_by_connection(headers)
-    gone = _HOP_BY_HOP.union(named) - _NEVER_DROPPED if named else _HOP_BY_HOP
+    gone = HOP_BY_HOP.union(named) - _NEVER_DROPPED if named else HOP_BY_HOP
     return [header for header in headers if header[0].lower() not in gone]
 
 
@@ -133,7 +134,7 @@ class UpstreamHeaders:
                 lines.append(b"%b: %b\r\n" % (name, value))
             elif fate is _FORWARDED_FOR:
                 hops.append(value)
-            elif fate is _CONNECTION and value.lower() not in _NAMES_NOTHING:
+            elif fate is _CONNECTION and value.lower() not in NAMES_NOTHING:
                 rest = without_hop_by_hop(headers)
                 return self.lines(rest, host=host, peer=peer, key=key)
         if peer:
@@ -151,7 +152,7 @@ class UpstreamHeaders:
             fate = _FORWARDED_FOR
         elif lower == _CONNECTION:
             fate = _CONNECTION
-        elif lower == _HOST or lower in _HOP_BY_HOP or canonical(name) in self._gone:
+        elif lower == _HOST or lower in HOP_BY_HOP or canonical(name) in self._gone:
             fate = _DROP
         if len(self._fates) < _MAX_FATES:
             self._fates[name] = fate

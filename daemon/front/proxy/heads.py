@@ -9,7 +9,7 @@ from daemon.engine.debug_session import COOKIE_NAME
 from daemon.front.proxy.route import Route
 from daemon.front.request_reader import Inbound
 from daemon.front.upstream import ResponseHead
-from daemon.front.upstream_headers import Headers, UpstreamHeaders, without_hop_by_hop
+from daemon.front.upstream_headers import HOP_BY_HOP, Headers, UpstreamHeaders, without_hop_by_hop
 from daemon.llm.errors import reject_body
 from daemon.llm.providers import Family
 from protocol.decision import Decision
@@ -24,6 +24,9 @@ _NO_BODY = frozenset({204, 304})
 _OURS = b"x-fairvisor-"
 _SESSION = COOKIE_NAME.encode()
 _CODING = frozenset({b"content-encoding"})
+_SAID_ANEW = _FRAMING | {_HIDDEN.lower().encode()}
+_DROP = b"dropped"
+_MAX_PASSING = 4096
 
 
 class RequestHeads:
@@ -101,18 +104,31 @@ def response_head(
     body is passed on without its coding. The decision's fields replace the upstream's of the same
     name.
     """
-    fields = [(name, value) for name, value in decision_fields(decision) if name != _HIDDEN]
-    gone = {name.lower().encode() for name, _ in fields} | _FRAMING | {_HIDDEN.lower().encode()}
+    said = [field for field in decision_fields(decision) if field[0] != _HIDDEN]
+    gone = {name.lower().encode() for name, _ in said}
     if decoded:
         gone |= _CODING
-    lines = [b"HTTP/1.1 %d %s" % (head.status, head.reason)]
-    lines += [
-        b"%s: %s" % header
-        for header in without_hop_by_hop(head.headers)
-        if header[0].lower() not in gone and not (debug and header[0].lower().startswith(_OURS))
-    ]
-    lines += [f"{name}: {value}".encode() for name, value in fields]
-    return b"".join((b"\r\n".join(lines), b"\r\n", debug, framing))
+    lines = [b"HTTP/1.1 %d %b\r\n" % (head.status, head.reason)]
+    headers = head.headers if head.names_nothing else without_hop_by_hop(head.headers)
+    for name, value in headers:
+        lower = _passing.get(name) or _passes(name)
+        if lower is not _DROP and lower not in gone and not (debug and lower.startswith(_OURS)):
+            lines.append(b"%b: %b\r\n" % (name, value))
+    lines += [f"{name}: {value}\r\n".encode() for name, value in said]
+    lines += (debug, framing)
+    return b"".join(lines)
+
+
+_passing: dict[bytes, bytes] = {}
+"""Names as upstreams send them, to lower case or `_DROP`: most send the same few. Bounded."""
+
+
+def _passes(name: bytes) -> bytes:
+    lower = name.lower()
+    fate = _DROP if lower in HOP_BY_HOP or lower in _SAID_ANEW else lower
+    if len(_passing) < _MAX_PASSING:
+        _passing[name] = fate
+    return fate
 
 
 def refusal(decision: Decision, family: Family | None, debug: bytes = b"") -> tuple[bytes, bytes]:
