@@ -12,8 +12,6 @@ Rules
 import re
 from typing import NamedTuple
 
-from daemon.front.upstream_headers import canonical
-
 MAX_FIELDS = 100
 """Below what either side allows, as are the other bounds here."""
 MAX_LENGTH_DIGITS = 9
@@ -33,7 +31,7 @@ _BODILESS = frozenset({204, 304})
 
 
 class Field(NamedTuple):
-    """One line: `key` is the canonical name, `length` what Content-Length says, else -1."""
+    """One line: `key` is the name in lower case, `length` what Content-Length says, else -1."""
 
     name: bytes
     value: bytes
@@ -51,7 +49,7 @@ class PlainResponse(NamedTuple):
 
 
 class PlainRequest(NamedTuple):
-    """A request with its whole body. `headers` by canonical name; none is repeated."""
+    """A request with its whole body. `headers` by name in lower case; none is repeated."""
 
     method: str
     target: bytes
@@ -132,11 +130,13 @@ def _read(line: bytes) -> Field | None:
 
 
 def _plain(name: bytes, value: bytes) -> Field | None:
-    lower, key = name.lower(), canonical(name)
-    if key in _NOT_PLAIN or (key == b"connection" and value.lower() != b"keep-alive"):
+    key = name.lower()
+    if b"_" in name or key in _NOT_PLAIN:
+        return None
+    if key == b"connection" and value.lower() != b"keep-alive":
         return None
     if key != b"content-length":
         return Field(name, value, key)
-    if lower != key or not value.isdigit() or len(value) > MAX_LENGTH_DIGITS:
+    if not value.isdigit() or len(value) > MAX_LENGTH_DIGITS:
         return None
     return Field(name, value, key, int(value))
