@@ -20,13 +20,17 @@ FILL_RUNS = 60
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How long and how often to measure. `subject` is "fairvisor", or "nginx" to test the bench."""
+    """How long and how often to measure. `subject` is "fairvisor", or "nginx" to test the bench.
+
+    `litellm` is a virtual environment with LiteLLM's proxy, if that is to be measured, too.
+    """
 
     seconds: int
     rounds: int
     connections: tuple[int, ...]
     subject: str
     command: str | None
+    litellm: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

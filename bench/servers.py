@@ -35,9 +35,10 @@ http {{
     scgi_temp_path {folder}/scgi;
     keepalive_requests 1000000000;
     keepalive_timeout 600s;
+    {http}
     server {{
         listen 127.0.0.1:{port};
-        location / {{ return 200; }}
+        location / {{ {location} }}
     }}
 }}
 """
@@ -60,18 +61,20 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def nginx(folder: Path, name: str = "nginx") -> Iterator[Server]:
-    """Run an nginx of one worker that answers 200 to everything."""
+def nginx(
+    folder: Path, name: str = "nginx", *, location: str = "return 200;", http: str = ""
+) -> Iterator[Server]:
+    """Run an nginx of one worker that by default answers 200 to everything."""
     binary = shutil.which("nginx", path=os.environ.get("PATH", "") + ":/usr/sbin")
     if binary is None:
         sys.exit("nginx is not installed (Debian: apt-get install nginx)")
     folder.mkdir()
     port = free_port()
     config = folder / "nginx.conf"
-    config.write_text(NGINX_CONFIG.format(folder=folder, port=port))
+    config.write_text(NGINX_CONFIG.format(folder=folder, port=port, location=location, http=http))
     with running([binary, "-p", str(folder), "-c", str(config)], folder, os.environ) as pid:
         server = Server(name, pid, port)
-        await_ready(server, "/", folder)
+        await_listening(server, folder)
         yield server
 
 
@@ -166,6 +169,18 @@ def await_ready(server: Server, path: str, folder: Path) -> None:
         time.sleep(0.05)
     words = (folder / "output").read_text(errors="replace")[-2000:]
     sys.exit(f"{server.name} did not become ready:\n{words}")
+
+
+def await_listening(server: Server, folder: Path) -> None:
+    """Wait until the port takes connections; exit with the server's last words if it never does."""
+    deadline = time.monotonic() + READY_SECONDS
+    while time.monotonic() < deadline and cpu.tree(server.pid):
+        with contextlib.suppress(OSError):
+            socket.create_connection(("127.0.0.1", server.port), 5).close()
+            return
+        time.sleep(0.05)
+    words = (folder / "output").read_text(errors="replace")[-2000:]
+    sys.exit(f"{server.name} did not start to listen:\n{words}")
 
 
 def get_status(port: int, path: str) -> int:

@@ -44,6 +44,7 @@ class HttpConnection(asyncio.Protocol):
         "_expects",
         "_held",
         "_last",
+        "_opening",
         "_paused",
         "_queue",
         "_queued_bytes",
@@ -72,6 +73,7 @@ class HttpConnection(asyncio.Protocol):
         self._excess = False  # bytes came that nobody will read
         self._last = False  # say so and close once what was taken has been answered
         self._closing = False
+        self._opening = b""  # the head of an answer whose first piece is about to be written
         self._expects = False
         self._paused = False
         self._eof = False
@@ -262,10 +264,11 @@ class HttpConnection(asyncio.Protocol):
             self._held = False
             self._read_on()
 
-    def open(self, head: bytes, *, close: bool = False) -> None:
+    def open(self, head: bytes, *, close: bool = False, more: bool = False) -> None:
         """Begin an answer whose body follows through `send`, as framed by `head`.
 
-        `close`: the end of the connection ends the body.
+        `close`: the end of the connection ends the body. `more`: the first piece or the end follows
+        in the same turn and takes the head with it, since a write costs a sixth of a request.
         """
         transport = self._transport
         current = self._current
@@ -275,17 +278,30 @@ class HttpConnection(asyncio.Protocol):
         if keep and (close or self._uploading or (self._last and self._is_through())):
             keep, line = False, _CONNECTION[False]
         self._current = (keep, line, headless)
-        transport.write(b"".join((head, line, b"\r\n")))
+        opening = b"".join((head, line, b"\r\n"))
+        if more:
+            self._opening = opening
+        else:
+            transport.write(opening)
 
     def send(self, data: bytes) -> None:
         """Write a piece of the answer's body."""
         if self._transport is not None and self._current is not None:
+            if self._opening:
+                data = self._opening + data
+                self._opening = b""
             self._transport.write(data)
 
     def end(self) -> None:
         """End an answer that was opened."""
         if self._transport is not None and self._current is not None:
+            self.flush()
             self._answered(keep=self._current[0])
+
+    def flush(self) -> None:
+        """Write a head that still waits for its first piece."""
+        if self._opening:
+            self.send(b"")
 
     def _answered(self, *, keep: bool) -> None:
         self._current = self._delay = self._watcher = None

@@ -26,6 +26,7 @@ from daemon.front.app import App, now_us
 from daemon.front.debug import DebugSessions
 from daemon.front.links import Link
 from daemon.front.proxy.app import ProxyApp
+from daemon.front.proxy.heads import RequestHeads
 from daemon.front.proxy.route import ProxyConfig
 from daemon.front.proxy.surroundings import Surroundings
 from daemon.front.rate_limited_log import RateLimitedLog
@@ -141,14 +142,24 @@ class _Front:
             llm_format=settings.llm_format,
             providers=settings.provider_urls,
             passthrough=settings.wrapper_auth == "passthrough",
-            strip=parse_strip_list(settings.strip_request_headers),
-            inject=injected_headers(os.environ),
         )
+        strip = parse_strip_list(settings.strip_request_headers)
+        inject = injected_headers(os.environ)
         app = self._app
         settler = Settler(links, self._loop.call_later, app.ledger.settled)
         pools = Pools(settings.upstream_connect_timeout)
-        silence = settings.upstream_timeout
-        return ProxyApp(app, Surroundings(config, pools, silence, settler, app.ledger.truncated))
+        return ProxyApp(
+            app,
+            Surroundings(
+                config,
+                RequestHeads(strip, inject, plain=False),
+                RequestHeads(strip, inject, plain=True),
+                pools,
+                settings.upstream_timeout,
+                settler,
+                app.ledger.truncated,
+            ),
+        )
 
     async def _attach(self) -> None:
         pair = socket.socket(fileno=self._role.control_fd)

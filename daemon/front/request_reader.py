@@ -20,12 +20,15 @@ from typing import Protocol
 import httptools
 
 from daemon.engine.edge_headers import is_edge_header
+from daemon.front.plain_heads import read_request
 
 MAX_FIELDS = 128
 """Header lines of one request."""
 _FIELD_FRAME = 4
 """Bytes of ": " and CRLF around a field's name and value."""
 _CANONICAL_ENTRIES = 4096
+_MOST_FRAMING = 2 * MAX_FIELDS
+"""What a head's fields may count more than they take, where blanks were left out."""
 _NONE: frozenset[bytes] = frozenset()
 
 
@@ -150,6 +153,26 @@ class RequestReader:
         Raises:
             Refusal: these bytes are no acceptable request, or the taker does not accept it.
         """
+        if not self.in_message:
+            plain = read_request(data, self._max_head - _MOST_FRAMING, self._max_body)
+            if plain is not None:
+                self._unheard = 0
+                method, target, headers, raw, body = plain
+                self._taker.begun()
+                self._taker.complete(
+                    Inbound(
+                        method,
+                        target,
+                        headers,
+                        body,
+                        self._peer,
+                        trusted=self._trusted,
+                        raw=raw if self._verbatim else (),
+                    ),
+                    True,  # noqa: FBT003 - kept alive
+                    "1.1",
+                )
+                return
         # Progress sets this back to 0; what is left grows by every read that brought none: more of
         # a head, trailers, chunk extensions, blank lines.
         size = self._last_read = len(data)

@@ -19,7 +19,8 @@ from typing import Literal, Protocol
 
 import httptools
 
-from daemon.front.upstream_headers import Headers
+from daemon.front.plain_heads import read_response
+from daemon.front.upstream_headers import NAMES_NOTHING, Headers
 
 MAX_HEAD_BYTES = 65_536
 MAX_FIELDS = 256
@@ -31,15 +32,27 @@ Failure = Literal["unreachable", "timeout", "broken"]
 
 
 class ResponseHead:
-    """Status line and fields of a response. `length` is its Content-Length, None without one."""
+    """Status line and fields of a response. `length` is its Content-Length, None without one.
 
-    __slots__ = ("headers", "length", "reason", "status")
+    `names_nothing`: no `Connection` field names others that stay behind.
+    """
 
-    def __init__(self, status: int, reason: bytes, headers: Headers, length: int | None) -> None:
+    __slots__ = ("headers", "length", "names_nothing", "reason", "status")
+
+    def __init__(
+        self,
+        status: int,
+        reason: bytes,
+        headers: Headers,
+        length: int | None,
+        *,
+        names_nothing: bool = False,
+    ) -> None:
         self.status = status
         self.reason = reason
         self.headers = headers
         self.length = length
+        self.names_nothing = names_nothing
 
 
 class Caller(Protocol):
@@ -48,8 +61,8 @@ class Caller(Protocol):
     def upstream_sent(self) -> None:
         """Hear that the request (its head and known body) is on its way."""
 
-    def upstream_head(self, head: ResponseHead) -> None:
-        """Take the response's head."""
+    def upstream_head(self, head: ResponseHead, *, more: bool) -> None:
+        """Take the response's head; `more`: some of the body, or the end, follows at once."""
 
     def upstream_data(self, data: bytes) -> None:
         """Take a piece of its body."""
@@ -71,9 +84,10 @@ class UpstreamConnection(asyncio.Protocol):
     """`free` is called when the connection can take another request, `lost` when it is gone."""
 
     __slots__ = (
-        "_caller", "_complete", "_extra", "_failure", "_free", "_head", "_head_bytes", "_headers",
-        "_headless", "_heard", "_loop", "_lost", "_parser", "_paused", "_pieces", "_reason",
-        "_reusable", "_silence", "_timer", "_transport", "_uploaded", "idle_since",
+        "_caller", "_complete", "_descriptor", "_due", "_extra", "_failure", "_free", "_head",
+        "_head_bytes", "_headers", "_headless", "_heard", "_loop", "_lost", "_parser", "_paused",
+        "_pieces", "_reason", "_reusable", "_silence", "_timer", "_transport", "_uploaded",
+        "idle_since",
     )  # fmt: skip
 
     def __init__(
@@ -88,7 +102,9 @@ class UpstreamConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._caller: Caller | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0
         self._paused = False
+        self._descriptor = -1
         self.idle_since = 0.0
 
     # the pool's side
@@ -97,10 +113,7 @@ class UpstreamConnection(asyncio.Protocol):
     def descriptor(self) -> int:
         """The socket's file descriptor, -1 once the connection is gone or going."""
         transport = self._transport
-        if transport is None or transport.is_closing():
-            return -1
-        sock = transport.get_extra_info("socket")
-        return int(sock.fileno()) if sock is not None else -1
+        return -1 if transport is None or transport.is_closing() else self._descriptor
 
     def start(
         self, request: bytes, caller: Caller, silence: float, *, headless: bool, uploaded: bool
@@ -118,10 +131,10 @@ class UpstreamConnection(asyncio.Protocol):
         self._pieces: list[bytes] = []
         self._complete = self._extra = self._reusable = False
         self._failure: Failure | None = None
-        self._parser = httptools.HttpResponseParser(self)
-        self._reset()
-        self._heard = self._loop.time()
-        self._timer = self._loop.call_later(silence, self._watch)
+        self._parser: httptools.HttpResponseParser | None = None
+        now = self._heard = self._loop.time()
+        if self._timer is None or self._due > now + silence:
+            self._watch_in(silence)
         if self._transport is None or self._transport.is_closing():
             self._fail("unreachable")
             return
@@ -179,29 +192,58 @@ class UpstreamConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection."""
         self._transport = transport  # type: ignore[assignment]  # a stream's transport
+        sock = transport.get_extra_info("socket")
+        self._descriptor = int(sock.fileno()) if sock is not None else -1
 
     def data_received(self, data: bytes) -> None:
         """Read on, then hand over what has come."""
-        if self._caller is None:
+        caller = self._caller
+        if caller is None:
             self.close()  # nobody asked for anything
             return
         self._heard = self._loop.time()
         head_missing = self._head is None
+        parser = self._parser
+        if parser is None:
+            if not self._headless and self._take_plain(data):
+                self._deliver(told=False)
+                return
+            self._reset()
+            parser = self._parser = httptools.HttpResponseParser(self)
         try:
-            self._parser.feed_data(data)
+            parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             if not self._complete:
                 self._failure = "broken"
             self._extra = True
+        pieces = self._pieces
+        if len(pieces) == 1 and not (head_missing or self._complete or self._failure):
+            caller.upstream_data(pieces.pop())  # one chunk of a stream, as most reads bring
+            return
         if head_missing and self._head is None:
             self._head_bytes += len(data)
             if self._head_bytes > 2 * MAX_HEAD_BYTES:
                 self._failure = "broken"
         self._deliver(told=not head_missing)
 
+    def _take_plain(self, data: bytes) -> bool:
+        """Take a response that is all there and has nothing special about it."""
+        plain = read_response(data, MAX_HEAD_BYTES // 2)
+        if plain is None:
+            return False
+        status, reason, headers, body = plain
+        self._head = ResponseHead(status, reason, headers, len(body), names_nothing=True)
+        if body:
+            self._pieces.append(body)
+        self._complete = self._reusable = True
+        return True
+
     def connection_lost(self, error: Exception | None) -> None:
         """End a body that has no other end; fail anything else that is under way."""
         self._transport = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         self._lost(self)
         if self._caller is None:
             return
@@ -245,20 +287,25 @@ class UpstreamConnection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         """Judge the head."""
-        status = self._parser.get_status_code()
-        if status < _OK or self._complete:
+        parser = self._parser
+        if parser is None or (status := parser.get_status_code()) < _OK or self._complete:
             return
         length: int | None = None
+        names_nothing = True
         for name, value in self._headers:
             lower = name.lower()
-            if lower == b"content-length":
+            if lower == b"connection":
+                names_nothing = names_nothing and value.lower() in NAMES_NOTHING
+            elif lower == b"content-length":
                 length = int(value)
             elif lower == b"transfer-encoding" and value.strip().lower() != b"chunked":
                 raise ValueError("a transfer coding that was not asked for")
-        self._head = ResponseHead(status, self._reason, self._headers, length)
+        self._head = ResponseHead(
+            status, self._reason, self._headers, length, names_nothing=names_nothing
+        )
         if self._headless:
             self._complete = True
-            self._reusable = self._parser.should_keep_alive()
+            self._reusable = parser.should_keep_alive()
 
     def on_body(self, chunk: bytes) -> None:
         """Keep a piece until it is handed over."""
@@ -267,9 +314,10 @@ class UpstreamConnection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """Note the end."""
-        if self._head is not None and not self._complete:
+        parser = self._parser
+        if parser is not None and self._head is not None and not self._complete:
             self._complete = True
-            self._reusable = self._parser.should_keep_alive()
+            self._reusable = parser.should_keep_alive()
 
     # handing over
 
@@ -283,7 +331,7 @@ class UpstreamConnection(asyncio.Protocol):
         if caller is None:
             return
         if self._head is not None and not told:
-            caller.upstream_head(self._head)
+            caller.upstream_head(self._head, more=bool(self._pieces) or self._complete)
         if self._pieces and self._caller is caller:
             data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
             self._pieces.clear()
@@ -297,7 +345,8 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _finish(self) -> None:
         caller = self._detach()
-        if self._reusable and self._uploaded and not self._extra and self.descriptor >= 0:
+        reusable = self._reusable and self._uploaded and not self._extra
+        if reusable and self._transport is not None and not self._transport.is_closing():
             self.resume()
             self._free(self)
         elif self._transport is not None:
@@ -314,19 +363,26 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _detach(self) -> Caller | None:
         caller, self._caller = self._caller, None
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
         return caller
 
+    def _watch_in(self, seconds: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._due = self._loop.time() + seconds
+        self._timer = self._loop.call_later(seconds, self._watch)
+
     def _watch(self) -> None:
+        """Give up on a silent upstream. One timer for many requests: one for each costs 1 µs."""
+        self._timer = None
+        if self._caller is None:
+            return
         left = self._silence
         if not self._paused:
             left += self._heard - self._loop.time()
         if left <= 0:
             self._fail("timeout")
         else:
-            self._timer = self._loop.call_later(max(left, 0.01), self._watch)
+            self._watch_in(max(left, 0.01))
 
     def _ends_with_connection(self, head: ResponseHead) -> bool:
         return head.length is None and not any(

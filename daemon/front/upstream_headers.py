@@ -1,4 +1,6 @@
-"""Headers on their way upstream (behaviour §10.1, §10.2), as lists of (name, value).
+"""Headers on their way upstream (behaviour §10.1, §10.2).
+
+What becomes of a header follows from its name, so it is worked out once for each name that comes.
 
 The order matters: connection-level headers of the client go first, so that a client cannot name an
 injected header in `Connection` and have it dropped; then what the operator strips; then what the
@@ -8,15 +10,14 @@ Names compare without case and with "_" equal to "-" (§4.1): CGI-like backends 
 apart, so a client's `X_Api_Key` must not slip past a rule for `X-Api-Key`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 Headers = list[tuple[bytes, bytes]]
 
 INJECT_PREFIX: Final = "FAIRVISOR_UPSTREAM_HEADER_"
 
-# RFC 9110 §7.6.1, and what RFC 2616 §13.5.1 named before it.
-_HOP_BY_HOP: Final = frozenset(
+HOP_BY_HOP: Final = frozenset(
     {
         b"connection",
         b"keep-alive",
@@ -29,10 +30,19 @@ _HOP_BY_HOP: Final = frozenset(
         b"upgrade",
     }
 )
+"""Headers of one connection: RFC 9110 §7.6.1, and what RFC 2616 §13.5.1 named before it."""
 # A client that names these in `Connection` is after our framing, routing or records.
 _NEVER_DROPPED: Final = frozenset({b"host", b"content-length", b"x-forwarded-for"})
 _FORWARDED_FOR: Final = b"x-forwarded-for"
 _HOST: Final = b"host"
+_CONNECTION: Final = b"connection"
+NAMES_NOTHING: Final = frozenset({b"keep-alive", b"close", b""})
+"""Values of `Connection`, in lower case, that name no header."""
+
+_PASS: Final = b"pass"
+_DROP: Final = b"drop"
+_MAX_FATES: Final = 4096
+"""Names that are remembered: clients choose them."""
 
 
 def canonical(name: bytes) -> bytes:
@@ -66,47 +76,88 @@ def injected_headers(environ: Mapping[str, str]) -> Headers:
     return headers
 
 
-def strip_and_inject(headers: Headers, strip: frozenset[bytes], inject: Headers) -> Headers:
-    """Remove what the operator strips, then set what the operator sets (§10.2).
-
-    `strip` holds canonical names. The order of the headers that stay is kept.
-    """
-    gone = strip.union(canonical(name) for name, _ in inject)
-    return [header for header in headers if canonical(header[0]) not in gone] + inject
-
-
-def without_hop_by_hop(headers: Headers) -> Headers:
+def without_hop_by_hop(headers: Sequence[tuple[bytes, bytes]]) -> Headers:
     """Remove the headers that belong to the client's connection (RFC 9110 §7.6.1)."""
     named = _named_by_connection(headers)
-    gone = _HOP_BY_HOP.union(named) - _NEVER_DROPPED if named else _HOP_BY_HOP
+    gone = HOP_BY_HOP.union(named) - _NEVER_DROPPED if named else HOP_BY_HOP
     return [header for header in headers if header[0].lower() not in gone]
 
 
-def _named_by_connection(headers: Headers) -> Iterable[bytes]:
+def _named_by_connection(headers: Sequence[tuple[bytes, bytes]]) -> Iterable[bytes]:
     return [
         option.strip().lower()
         for name, value in headers
-        if name.lower() == b"connection"
+        if name.lower() == _CONNECTION
         for option in value.split(b",")
     ]
 
 
-def extend_forwarded_for(headers: Headers, peer: str) -> Headers:
-    """Append the socket peer to `X-Forwarded-For`, joining its lines; "" is a Unix socket."""
-    hops = [value for name, value in headers if name.lower() == _FORWARDED_FOR]
-    if peer:
-        hops.append(peer.encode())
-    rest = [header for header in headers if header[0].lower() != _FORWARDED_FOR]
-    return [*rest, (b"X-Forwarded-For", b", ".join(hops))] if hops else rest
+class UpstreamHeaders:
+    """Turns a client's headers into those for an upstream.
 
-
-def upstream_headers(
-    headers: Headers, *, host: bytes, peer: str, strip: frozenset[bytes], inject: Headers
-) -> Headers:
-    """Return the headers to send upstream: `host` is the backend's, `peer` the client's socket.
-
-    What the operator strips or sets is final: it is applied after `Host` and `X-Forwarded-For`.
+    `strip` holds canonical names that do not go up, `inject` what the operator sets, replacing
+    whatever the client sent under that name; both are final. `gone` holds canonical names that
+    nobody may send, not even the operator, because the daemon says them itself.
     """
-    kept = [header for header in without_hop_by_hop(headers) if header[0].lower() != _HOST]
-    forwarded = extend_forwarded_for(kept, peer)
-    return [(b"Host", host), *strip_and_inject(forwarded, strip, inject)]
+
+    __slots__ = ("_fates", "_forwards", "_gone", "_injected", "_names")
+
+    def __init__(
+        self, strip: frozenset[bytes], inject: Headers, gone: frozenset[bytes] = frozenset()
+    ) -> None:
+        set_here = [header for header in inject if canonical(header[0]) not in gone]
+        self._names = frozenset(canonical(name) for name, _ in inject)
+        self._gone = strip | self._names | gone
+        self._forwards = _FORWARDED_FOR not in self._gone
+        self._injected = b"".join(_line(*header) for header in set_here)
+        self._fates: dict[bytes, bytes] = {}
+
+    def lines(
+        self,
+        headers: Sequence[tuple[bytes, bytes]],
+        *,
+        host: bytes,
+        peer: str,
+        key: Sequence[tuple[bytes, bytes]] = (),
+    ) -> bytes:
+        """Return the header lines: `host` is the backend's, `peer` the client's socket.
+
+        `peer` ("" is a Unix socket) is appended to `X-Forwarded-For`, whose lines are joined. `key`
+        is set unless the operator sets it.
+        """
+        fates = self._fates
+        lines = [b"Host: %b\r\n" % host]
+        hops: list[bytes] = []
+        for name, value in headers:
+            fate = fates.get(name) or self._fate(name)
+            if fate is _PASS:
+                lines.append(b"%b: %b\r\n" % (name, value))
+            elif fate is _FORWARDED_FOR:
+                hops.append(value)
+            elif fate is _CONNECTION and value.lower() not in NAMES_NOTHING:
+                rest = without_hop_by_hop(headers)
+                return self.lines(rest, host=host, peer=peer, key=key)
+        if peer:
+            hops.append(peer.encode())
+        if hops and self._forwards:
+            lines.append(b"X-Forwarded-For: %b\r\n" % b", ".join(hops))
+        lines += [_line(*header) for header in key if canonical(header[0]) not in self._names]
+        lines.append(self._injected)
+        return b"".join(lines)
+
+    def _fate(self, name: bytes) -> bytes:
+        lower = name.lower()
+        fate = _PASS
+        if lower == _FORWARDED_FOR:
+            fate = _FORWARDED_FOR
+        elif lower == _CONNECTION:
+            fate = _CONNECTION
+        elif lower == _HOST or lower in HOP_BY_HOP or canonical(name) in self._gone:
+            fate = _DROP
+        if len(self._fates) < _MAX_FATES:
+            self._fates[name] = fate
+        return fate
+
+
+def _line(name: bytes, value: bytes) -> bytes:
+    return b"%b: %b\r\n" % (name, value)

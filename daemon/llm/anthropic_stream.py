@@ -31,7 +31,7 @@ class AnthropicReader:
         match event.get("type"):
             case "content_block_delta":
                 delta = event.get("delta")
-                return Delta(_delta_text(delta)) if isinstance(delta, dict) else NOTHING
+                return Delta(_delta_text(delta), alike=True) if isinstance(delta, dict) else NOTHING
             case "content_block_start" | "content_block_stop" as kind:
                 self._block(kind, event.get("index"))
             case "message_start":

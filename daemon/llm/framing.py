@@ -20,5 +20,9 @@ class Splitter(Protocol):
     def feed(self, chunk: bytes) -> list[Piece]:
         """Take the next bytes; return the pieces they complete."""
 
+    @property
+    def between(self) -> bool:
+        """Whether the last event is complete, so that the next byte begins another."""
+
     def end(self) -> list[Piece]:
         """Return what is left, terminated or not."""

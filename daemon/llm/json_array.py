@@ -71,6 +71,11 @@ class JsonArraySplitter:
         self._scan = scan
         return pieces
 
+    @property
+    def between(self) -> bool:
+        """Tell that there is no such place: what separates elements belongs to one of them."""
+        return False
+
     def end(self) -> list[Piece]:
         """Return what follows the last whole element."""
         raw = bytes(self._buffer)

@@ -14,19 +14,23 @@ from typing import Literal
 from daemon.llm.anthropic_stream import AnthropicReader
 from daemon.llm.cut import Cut, Gate
 from daemon.llm.estimate import BYTES_PER_TOKEN
+from daemon.llm.event_shape import EventShape, is_plain, learn
 from daemon.llm.framing import MAX_EVENT_BYTES, Piece, Splitter
 from daemon.llm.gemini_stream import GeminiReader
 from daemon.llm.json_array import JsonArraySplitter
 from daemon.llm.openai import byte_length
 from daemon.llm.openai_stream import OpenAiReader
 from daemon.llm.providers import Family
-from daemon.llm.sse import SseSplitter
+from daemon.llm.sse import SseSplitter, parse_event
 from daemon.llm.stream_format import Reader
 from daemon.llm.stream_usage import without_null_usage
 from daemon.llm.tokens import TokenCounter
 from protocol.usage import Usage
 
 Framing = Literal["sse", "array"]
+
+MAX_LESSONS = 8
+"""How often a stream's shape is learnt anew: learning costs more than reading one event."""
 
 
 def quarter_bytes(text: str) -> int:
@@ -70,9 +74,12 @@ class StreamMeter:
         "_count",
         "_cut",
         "_gate",
+        "_lessons",
+        "_limit",
         "_prompt",
         "_reader",
         "_shadow",
+        "_shape",
         "_splitter",
         "counted",
         "truncated",
@@ -105,6 +112,9 @@ class StreamMeter:
         self._cut = cut
         self._gate = Gate(cut) if cut else None
         self._shadow = Gate(shadow) if shadow else None
+        self._limit = max_event_bytes
+        self._shape: EventShape | None = None
+        self._lessons = MAX_LESSONS
         self.counted = 0
         self.truncated = False
         self.would_truncate = False
@@ -121,7 +131,24 @@ class StreamMeter:
         """
         if self.truncated:
             return b""
-        return self._forward(self._splitter.feed(chunk))
+        shape = self._shape
+        if shape is None or not self._splitter.between:
+            return self._forward(self._splitter.feed(chunk))
+        out: list[bytes] = []
+        at, size = 0, len(chunk)
+        while at < size:
+            known = shape.read(chunk, at)
+            if known is None:
+                out.append(self._forward(self._splitter.feed(chunk[at:])))
+                break
+            start = at
+            text, passed, at = known
+            if text and self._crosses(text):
+                self._text_of(chunk[start:at])  # a close repeats what its last event said
+                out.append(self._close(b"", b""))
+                break
+            out.append(passed)
+        return out[0] if len(out) == 1 else b"".join(out)
 
     def end(self) -> bytes:
         """Take the upstream's end of data; return the last bytes for the client."""
@@ -162,17 +189,32 @@ class StreamMeter:
         out: list[bytes] = []
         for raw, data, _ in pieces:
             if data is not None:
-                text, hidden, null_usage = self._reader.read(data)
+                text, hidden, null_usage, alike = self._reader.read(data)
                 if text and self._crosses(text):
                     out.append(self._close(raw, data))
                     break
                 if hidden:
                     continue
-                if null_usage:
-                    out.append(without_null_usage(raw))
-                    continue
+                passed = without_null_usage(raw) if null_usage else raw
+                if not alike:
+                    self._shape = None  # the reader may see things differently from now on
+                elif self._lessons and is_plain(text):
+                    self._learn(raw, passed, text)
+                out.append(passed)
+                continue
             out.append(raw)
         return b"".join(out)
+
+    def _learn(self, raw: bytes, passed: bytes, text: str) -> None:
+        """Expect more events like this one."""
+        self._lessons -= 1
+        shape = learn(raw, passed, text, self._text_of, self._limit)
+        if shape is not None:
+            self._shape = shape
+
+    def _text_of(self, event: bytes) -> str:
+        data = parse_event(event).data
+        return self._reader.read(data).text if data is not None else ""
 
     def _crosses(self, text: str) -> bool:
         self.counted += self._count(text)

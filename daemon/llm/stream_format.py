@@ -12,11 +12,13 @@ class Delta(NamedTuple):
     """What one event adds: text of the model, and how much of the event the client must not see.
 
     `hidden`: nothing of it. `null_usage`: its `"usage":null`, which is there because of our asking.
+    `alike`: the event has nothing else to tell, nor would it with another text.
     """
 
     text: str = ""
     hidden: bool = False
     null_usage: bool = False
+    alike: bool = False
 
 
 NOTHING = Delta()

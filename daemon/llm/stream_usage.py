@@ -7,6 +7,7 @@ every other chunk.
 import json
 import re
 
+_OPENAIS = b',"usage":null'
 _FIELD = b'"stream_options":{"include_usage":true}'
 
 # Quotes within JSON strings are escaped, so neither matches inside a text.
@@ -15,6 +16,8 @@ _NULL_USAGE = re.compile(rb',\s*"usage"\s*:\s*null(?=\s*[,}])|(?<=\{)\s*"usage"\
 
 def without_null_usage(event: bytes) -> bytes:
     """Return an event without its `"usage":null`; unchanged if it is not clear which that is."""
+    if event.count(_OPENAIS) == 1 == event.count(b'"usage"'):  # 0.2 µs instead of 4
+        return event.replace(_OPENAIS, b"")
     rest, found = _NULL_USAGE.subn(b"", event)
     return rest if found == 1 else event
 

@@ -1,78 +1,71 @@
-"""What a proxied exchange wants done; the relay does it, in order."""
+"""What a proxied exchange wants done; the relay does it, in order.
 
-from dataclasses import dataclass
+Structs, because every piece of an answer is one: a frozen dataclass costs five times as much.
+"""
+
 from typing import Literal, TypeAlias
+
+import msgspec
 
 from daemon.llm.extraction import UsageError
 from protocol.usage import Usage
 
 
-@dataclass(frozen=True, slots=True)
-class Forward:
+class Forward(msgspec.Struct, frozen=True):
     """Send the request upstream."""
 
 
-@dataclass(frozen=True, slots=True)
-class Wait:
+class Wait(msgspec.Struct, frozen=True):
     """Come back after so many seconds."""
 
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Respond:
+class Respond(msgspec.Struct, frozen=True):
     """Answer the client at once; `head` is without Connection and the empty line."""
 
     head: bytes
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Open:
+class Open(msgspec.Struct, frozen=True):
     """Begin the client's answer; `close`: the end of the connection ends its body."""
 
     head: bytes
     close: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
+class Send(msgspec.Struct, frozen=True):
     """Write bytes of the client's answer, framed."""
 
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class End:
+class End(msgspec.Struct, frozen=True):
     """End the client's answer."""
 
 
-@dataclass(frozen=True, slots=True)
-class Abort:
+class Abort(msgspec.Struct, frozen=True):
     """Cut the client off, so that it knows that its answer is incomplete."""
 
 
-@dataclass(frozen=True, slots=True)
-class CloseUpstream:
+class CloseUpstream(msgspec.Struct, frozen=True):
     """Stop the upstream, which has more to say."""
 
 
-@dataclass(frozen=True, slots=True)
-class Settle:
+class Settle(msgspec.Struct, frozen=True):
     """Settle the reservation with what was used; None gives all of it back."""
 
     usage: Usage | None
 
 
-@dataclass(frozen=True, slots=True)
-class Keep:
+class Keep(msgspec.Struct, frozen=True):
     """Leave the reservation charged: what was used cannot be known. Happens instead of `Settle`."""
 
     why: "Unknown"
 
 
-@dataclass(frozen=True, slots=True)
-class Truncated:
+class Truncated(msgspec.Struct, frozen=True):
     """Tell that the stream was cut at so many counted tokens."""
 
     counted: int

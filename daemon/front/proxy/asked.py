@@ -1,14 +1,13 @@
 """What a request says about its response."""
 
-from dataclasses import dataclass
+import msgspec
 
 from daemon.engine.stream_caps import StreamCaps
 from daemon.llm.providers import Family
 from daemon.llm.request import LlmRequest, is_stream
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(msgspec.Struct, frozen=True):
     """The parts of a request that decide how its response is read and passed on.
 
     `modern`: the client takes chunks (HTTP/1.1). `metered`: a reservation or a cap depends on what

@@ -9,7 +9,7 @@ from daemon.engine.debug_session import COOKIE_NAME
 from daemon.front.proxy.route import Route
 from daemon.front.request_reader import Inbound
 from daemon.front.upstream import ResponseHead
-from daemon.front.upstream_headers import Headers, canonical, upstream_headers, without_hop_by_hop
+from daemon.front.upstream_headers import HOP_BY_HOP, Headers, UpstreamHeaders, without_hop_by_hop
 from daemon.llm.errors import reject_body
 from daemon.llm.providers import Family
 from protocol.decision import Decision
@@ -24,40 +24,46 @@ _NO_BODY = frozenset({204, 304})
 _OURS = b"x-fairvisor-"
 _SESSION = COOKIE_NAME.encode()
 _CODING = frozenset({b"content-encoding"})
+_SAID_ANEW = _FRAMING | {_HIDDEN.lower().encode()}
+_DROP = b"dropped"
+_MAX_PASSING = 4096
 
 
-def request_head(  # noqa: PLR0913 - what the head is made of
-    route: Route,
-    inbound: Inbound,
-    *,
-    strip: frozenset[bytes],
-    inject: Headers,
-    length: int,
-    plain: bool,
-) -> bytes:
-    """Return the head to send upstream, its empty line included.
+class RequestHeads:
+    """Writes the heads of requests to upstreams.
 
-    `length` is that of the body unless more of it follows; `plain` asks for a body that is not
-    compressed, because it will be read.
+    `plain` asks for a body that is not compressed, because it will be read.
     """
-    inject = [*(each for each in route.key if not _names(inject, each[0])), *inject]
-    headers = upstream_headers(
-        list(route.raw),
-        host=route.upstream.authority.encode(),
-        peer=inbound.peer,
-        strip=strip,
-        inject=inject,
-    )
-    if b"cookie" in inbound.headers:
-        headers = [header for each in headers if (header := _without_session(each)) is not None]
-    gone = _FRAMING | {b"accept-encoding"} if plain else _FRAMING
-    headers = [header for header in headers if canonical(header[0]) not in gone]
-    if plain:
-        headers.append((b"Accept-Encoding", b"identity"))
-    headers += _request_framing(inbound, length)
-    lines = [b"%s %s HTTP/1.1" % (inbound.method.encode("latin-1"), route.target)]
-    lines += [b"%s: %s" % header for header in headers]
-    return b"\r\n".join(lines) + b"\r\n\r\n"
+
+    __slots__ = ("_headers", "_plain")
+
+    def __init__(self, strip: frozenset[bytes], inject: Headers, *, plain: bool) -> None:
+        gone = _FRAMING | {b"accept-encoding"} if plain else _FRAMING
+        self._headers = UpstreamHeaders(strip, inject, gone)
+        self._plain = b"Accept-Encoding: identity\r\n" if plain else b""
+
+    def write(self, route: Route, inbound: Inbound, length: int) -> bytes:
+        """Return a head, its empty line included.
+
+        `length` is that of the body unless more of it follows.
+        """
+        raw = route.raw
+        if b"cookie" in inbound.headers:
+            raw = [header for each in raw if (header := _without_session(each)) is not None]
+        return b"".join(
+            (
+                b"%b %b HTTP/1.1\r\n" % (inbound.method.encode("latin-1"), route.target),
+                self._headers.lines(
+                    raw,
+                    host=route.upstream.authority.encode(),
+                    peer=inbound.peer,
+                    key=route.key,
+                ),
+                self._plain,
+                _request_framing(inbound, length),
+                b"\r\n",
+            )
+        )
 
 
 def _without_session(header: tuple[bytes, bytes]) -> tuple[bytes, bytes] | None:
@@ -69,18 +75,13 @@ def _without_session(header: tuple[bytes, bytes]) -> tuple[bytes, bytes] | None:
     return (name, b";".join(pairs).strip()) if pairs else None
 
 
-def _names(headers: Headers, name: bytes) -> bool:
-    wanted = canonical(name)
-    return any(canonical(each) == wanted for each, _ in headers)
-
-
-def _request_framing(inbound: Inbound, length: int) -> Headers:
+def _request_framing(inbound: Inbound, length: int) -> bytes:
     if inbound.unfinished:
         told = inbound.headers.get(b"content-length")
-        return [(b"Content-Length", told)] if told else [(b"Transfer-Encoding", b"chunked")]
+        return b"Content-Length: %b\r\n" % told if told else b"Transfer-Encoding: chunked\r\n"
     if length or inbound.method in _WITH_BODY or b"content-length" in inbound.headers:
-        return [(b"Content-Length", b"%d" % length)]
-    return []
+        return b"Content-Length: %d\r\n" % length
+    return b""
 
 
 def has_body(status: int, method: str) -> bool:
@@ -103,18 +104,31 @@ def response_head(
     body is passed on without its coding. The decision's fields replace the upstream's of the same
     name.
     """
-    fields = [(name, value) for name, value in decision_fields(decision) if name != _HIDDEN]
-    gone = {name.lower().encode() for name, _ in fields} | _FRAMING | {_HIDDEN.lower().encode()}
+    said = [field for field in decision_fields(decision) if field[0] != _HIDDEN]
+    gone = {name.lower().encode() for name, _ in said}
     if decoded:
         gone |= _CODING
-    lines = [b"HTTP/1.1 %d %s" % (head.status, head.reason)]
-    lines += [
-        b"%s: %s" % header
-        for header in without_hop_by_hop(head.headers)
-        if header[0].lower() not in gone and not (debug and header[0].lower().startswith(_OURS))
-    ]
-    lines += [f"{name}: {value}".encode() for name, value in fields]
-    return b"".join((b"\r\n".join(lines), b"\r\n", debug, framing))
+    lines = [b"HTTP/1.1 %d %b\r\n" % (head.status, head.reason)]
+    headers = head.headers if head.names_nothing else without_hop_by_hop(head.headers)
+    for name, value in headers:
+        lower = _passing.get(name) or _passes(name)
+        if lower is not _DROP and lower not in gone and not (debug and lower.startswith(_OURS)):
+            lines.append(b"%b: %b\r\n" % (name, value))
+    lines += [f"{name}: {value}\r\n".encode() for name, value in said]
+    lines += (debug, framing)
+    return b"".join(lines)
+
+
+_passing: dict[bytes, bytes] = {}
+"""Names as upstreams send them, to lower case or `_DROP`: most send the same few. Bounded."""
+
+
+def _passes(name: bytes) -> bytes:
+    lower = name.lower()
+    fate = _DROP if lower in HOP_BY_HOP or lower in _SAID_ANEW else lower
+    if len(_passing) < _MAX_PASSING:
+        _passing[name] = fate
+    return fate
 
 
 def refusal(decision: Decision, family: Family | None, debug: bytes = b"") -> tuple[bytes, bytes]:

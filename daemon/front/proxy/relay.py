@@ -13,7 +13,6 @@ from daemon.front.proxy import actions
 from daemon.front.proxy.actions import Actions
 from daemon.front.proxy.asked import Asked
 from daemon.front.proxy.exchange import ProxyExchange
-from daemon.front.proxy.heads import request_head
 from daemon.front.proxy.route import Route
 from daemon.front.proxy.surroundings import Surroundings
 from daemon.front.request_reader import Inbound
@@ -35,7 +34,7 @@ class Relay:
     """Watcher of the client and caller of the upstream, for one exchange."""
 
     __slots__ = ("_body", "_call", "_connection", "_decision", "_delay", "_exchange", "_inbound",
-                 "_leaving", "_metered", "_route", "_sent", "_surroundings", "_uploaded",
+                 "_leaving", "_metered", "_more", "_route", "_sent", "_surroundings", "_uploaded",
                  "_waiting")  # fmt: skip
 
     def __init__(
@@ -52,6 +51,7 @@ class Relay:
         self._exchange = ProxyExchange(route.family)
         self._body = inbound.body
         self._metered = False
+        self._more = False
         self._call: Call | None = None
         self._delay: asyncio.TimerHandle | None = None
         self._waiting: list[bytes] = []
@@ -162,13 +162,21 @@ class Relay:
             self._exchange.upstream_sent()
         self._connection.release()
 
-    def upstream_head(self, head: ResponseHead) -> None:
+    def upstream_head(self, head: ResponseHead, *, more: bool) -> None:
         """Pass the head on."""
+        self._more = more
         self._do(self._exchange.upstream_head(head))
 
     def upstream_data(self, data: bytes) -> None:
         """Pass a piece on."""
-        self._do(self._exchange.upstream_data(data))
+        todo = self._exchange.upstream_data(data)
+        if len(todo) == 1 and type(todo[0]) is actions.Send:
+            self._connection.send(todo[0].data)  # saves a third of a µs where it counts
+        else:
+            self._do(todo)
+        if self._more:  # of the first piece, perhaps nothing may pass yet
+            self._more = False
+            self._connection.flush()
 
     def upstream_end(self) -> None:
         """End the answer."""
@@ -204,7 +212,7 @@ class Relay:
                 case actions.Forward():
                     self._forward()
                 case actions.Open(head, close):
-                    connection.open(head, close=close)
+                    connection.open(head, close=close, more=self._more)
                 case actions.End():
                     connection.end()
                 case actions.Respond(head, body):
@@ -233,25 +241,19 @@ class Relay:
 
     def _forward(self) -> None:
         route, inbound = self._route, self._inbound
-        config = self._surroundings.config
-        head = request_head(
-            route,
-            inbound,
-            strip=config.strip,
-            inject=config.inject,
-            length=len(self._body),
-            plain=self._metered,
-        )
+        surroundings = self._surroundings
+        heads = surroundings.plain_heads if self._metered else surroundings.heads
         body = self._body
+        head = heads.write(route, inbound, len(body))
         if inbound.unfinished and b"content-length" not in inbound.headers:
             body = b"%x\r\n%b\r\n" % (len(body), body)
         request = b"".join((head, body, *self._waiting))
         self._waiting.clear()
         self._body = b""
-        call = self._surroundings.pools.pool(route.upstream).send(
+        call = surroundings.pools.pool(route.upstream).send(
             request,
             self,
-            self._surroundings.silence,
+            surroundings.silence,
             headless=inbound.method == "HEAD",
             uploaded=self._uploaded,
         )

@@ -13,7 +13,9 @@ do. The client's credential itself never goes upstream.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+
+import msgspec
 
 from daemon.engine.credentials import Credential, composite_credential, passthrough_credential
 from daemon.front.request_reader import Inbound
@@ -26,19 +28,16 @@ _AUTHORIZATION = b"authorization"
 
 @dataclass(frozen=True, slots=True)
 class ProxyConfig:
-    """The settings of the proxy modes. `inject` holds keys and does not print."""
+    """The settings of the proxy modes that say where a request goes."""
 
     mode: str
     backend: UpstreamUrl | None
     llm_format: str
     providers: Mapping[str, UpstreamUrl]
     passthrough: bool
-    strip: frozenset[bytes]
-    inject: Headers = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(msgspec.Struct, frozen=True):
     """One request's way: the upstream and the target to ask there, and what is known of its format.
 
     `headers` are what the engine may read; `raw` is what may go upstream and `key` the header to
@@ -47,12 +46,16 @@ class Route:
 
     upstream: UpstreamUrl
     target: bytes
-    headers: Mapping[bytes, bytes] = field(repr=False)
-    raw: Sequence[tuple[bytes, bytes]] = field(repr=False)
+    headers: Mapping[bytes, bytes]
+    raw: Sequence[tuple[bytes, bytes]]
     provider: str = ""
     family: Family | None = None
     usage_option: bool = False
-    key: Headers = field(default_factory=list, repr=False)
+    key: Sequence[tuple[bytes, bytes]] = ()
+
+    def __repr__(self) -> str:
+        """Show where it goes, and no header: there are keys among them."""
+        return f"Route({self.upstream}, {self.target!r})"
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from daemon.front.proxy.heads import RequestHeads
 from daemon.front.proxy.route import ProxyConfig
 from daemon.front.settler import Settler
 from daemon.front.upstream_pool import Pools
@@ -13,10 +14,13 @@ from protocol.decision import Decision
 class Surroundings:
     """Settings, connections to upstreams, seconds an upstream may be silent, and the settler.
 
-    `truncated` hears of every stream that was cut, and at how many counted tokens.
+    `heads` writes the heads of requests, `plain_heads` of those whose answer is read. `truncated`
+    hears of every stream that was cut, and at how many counted tokens.
     """
 
     config: ProxyConfig
+    heads: RequestHeads
+    plain_heads: RequestHeads
     pools: Pools
     silence: float
     settler: Settler

@@ -22,13 +22,15 @@ class Asker:
 
     done: asyncio.Future[str]
     statuses: list[int] = field(default_factory=list)
+    more: list[bool] = field(default_factory=list)
     body: bytes = b""
     sent: int = 0
 
     def upstream_sent(self) -> None:
         self.sent += 1
 
-    def upstream_head(self, head: ResponseHead) -> None:
+    def upstream_head(self, head: ResponseHead, *, more: bool) -> None:
+        self.more.append(more)
         self.statuses.append(head.status)
 
     def upstream_data(self, data: bytes) -> None:

@@ -2,15 +2,32 @@ import pytest
 
 from daemon.front.upstream_headers import (
     Headers,
-    extend_forwarded_for,
+    UpstreamHeaders,
     injected_headers,
     parse_strip_list,
-    strip_and_inject,
-    upstream_headers,
     without_hop_by_hop,
 )
 
 NOTHING: frozenset[bytes] = frozenset()
+
+
+def sent(  # noqa: PLR0913 - everything that decides what goes up
+    headers: Headers,
+    strip: frozenset[bytes] = NOTHING,
+    inject: Headers | None = None,
+    *,
+    peer: str = "",
+    key: Headers | None = None,
+    gone: frozenset[bytes] = NOTHING,
+) -> Headers:
+    """Return what goes upstream, without Host; twice the same, the second time from memory."""
+    made = UpstreamHeaders(strip, inject or [], gone)
+    first, second = (made.lines(headers, host=b"b", peer=peer, key=key or []) for _ in range(2))
+    assert first == second
+    lines = first.split(b"\r\n")
+    assert (lines[0], lines[-1]) == (b"Host: b", b"")
+    pairs = (line.partition(b": ") for line in lines[1:-1])
+    return [(name, value) for name, _, value in pairs]
 
 
 def test_the_strip_list() -> None:
@@ -57,7 +74,7 @@ def test_strip_then_inject() -> None:
         (b"X-API-KEY", b"client"),
         (b"Cookie", b"b"),
     ]
-    found = strip_and_inject(headers, parse_strip_list("authorization"), [(b"X-Api-Key", b"ours")])
+    found = sent(headers, parse_strip_list("authorization"), [(b"X-Api-Key", b"ours")])
     assert found == [
         (b"Accept", b"*/*"),
         (b"Cookie", b"a"),
@@ -67,7 +84,7 @@ def test_strip_then_inject() -> None:
 
 
 def test_a_header_may_be_stripped_and_set() -> None:
-    found = strip_and_inject(
+    found = sent(
         [(b"authorization", b"client")],
         parse_strip_list("Authorization"),
         [(b"Authorization", b"ours")],
@@ -77,7 +94,7 @@ def test_a_header_may_be_stripped_and_set() -> None:
 
 def test_nothing_to_do_changes_nothing() -> None:
     headers = [(b"B", b"1"), (b"a", b"2"), (b"B", b"3")]
-    assert strip_and_inject(headers, NOTHING, []) == headers
+    assert sent(headers) == headers
 
 
 def test_headers_of_the_connection_stay_behind() -> None:
@@ -119,11 +136,11 @@ def test_a_client_cannot_have_framing_or_its_traces_dropped() -> None:
     ],
 )
 def test_forwarded_for_is_extended(headers: Headers, peer: str, expected: Headers) -> None:
-    assert extend_forwarded_for(headers, peer) == expected
+    assert sent(headers, peer=peer) == expected
 
 
 def test_all_in_order() -> None:
-    found = upstream_headers(
+    found = sent(
         [
             (b"Host", b"edge.example"),
             (b"Connection", b"authorization, x-api-key"),
@@ -131,13 +148,11 @@ def test_all_in_order() -> None:
             (b"Accept", b"*/*"),
             (b"X-Debug", b"1"),
         ],
-        host=b"backend:8080",
+        parse_strip_list("x-debug"),
+        [(b"X-Api-Key", b"ours")],
         peer="192.0.2.1",
-        strip=parse_strip_list("x-debug"),
-        inject=[(b"X-Api-Key", b"ours")],
     )
     assert found == [
-        (b"Host", b"backend:8080"),
         (b"Accept", b"*/*"),
         (b"X-Forwarded-For", b"192.0.2.1"),
         (b"X-Api-Key", b"ours"),
@@ -145,11 +160,32 @@ def test_all_in_order() -> None:
 
 
 def test_what_the_operator_strips_or_sets_is_final() -> None:
-    found = upstream_headers(
+    found = sent(
         [(b"X-Forwarded-For", b"1.1.1.1")],
-        host=b"b",
+        parse_strip_list("X-Forwarded-For"),
+        [(b"host", b"other.example")],
         peer="192.0.2.1",
-        strip=parse_strip_list("X-Forwarded-For"),
-        inject=[(b"host", b"other.example")],
     )
-    assert found == [(b"Host", b"b"), (b"host", b"other.example")]
+    assert found == [(b"host", b"other.example")]
+
+
+def test_what_the_client_names_is_dropped_wherever_it_stands() -> None:
+    headers = [(b"X-Early", b"1"), (b"Connection", b"x-early, close, x-late"), (b"X-Late", b"1")]
+    assert sent([*headers, (b"A", b"1")]) == [(b"A", b"1")]
+
+
+def test_a_connection_that_names_nothing_drops_nothing() -> None:
+    headers = [(b"Connection", b"Keep-Alive"), (b"keep-alive", b"5"), (b"Close", b"1")]
+    assert sent(headers) == [(b"Close", b"1")]
+
+
+def test_a_key_is_set_unless_the_operator_sets_it() -> None:
+    key = [(b"X-Api-Key", b"route")]
+    assert sent([(b"A", b"1")], key=key) == [(b"A", b"1"), *key]
+    assert sent([], inject=[(b"x_api_key", b"ours")], key=key) == [(b"x_api_key", b"ours")]
+
+
+def test_what_is_said_anew_comes_from_nobody() -> None:
+    gone = frozenset({b"content-length"})
+    headers = [(b"Content_Length", b"3"), (b"A", b"1")]
+    assert sent(headers, inject=[(b"content-length", b"4")], gone=gone) == [(b"A", b"1")]

@@ -1,0 +1,89 @@
+"""Events of a stream that differ in nothing but the model's text.
+
+A provider sends hundreds of events that are the same bytes around another token. Once one of them
+has been read as JSON, the next ones are compared with it: where the bytes before and after the text
+are the same and the text needs no unescaping, JSON would say the same, at a sixth of the cost (0.5
+instead of 3 µs). Whatever differs otherwise is for the JSON parser.
+
+OpenAI pads its events to hide their lengths (`"obfuscation":"…"`): a second string that may differ.
+"""
+
+from collections.abc import Callable
+
+_PAD = b'"obfuscation":"'
+_OTHER_TEXT = "another text, to see whether it comes back"
+
+
+class EventShape:
+    """What the events around one text have in common. Make it with `learn`."""
+
+    __slots__ = ("_clean", "_head", "_limit", "_pad", "_tail")
+
+    def __init__(self, event: bytes, clean: bytes, quoted: bytes, limit: int) -> None:
+        self._limit = limit
+        self._head, self._pad, self._tail = _split(event, quoted)
+        self._clean = None if clean == event else _split(clean, quoted)
+
+    def read(self, chunk: bytes, at: int = 0) -> tuple[str, bytes, int] | None:
+        """Read the event at a place: its text, the bytes that pass, where it ends.
+
+        None for any other shape, and for an event that has not arrived as a whole.
+        """
+        head = self._head
+        if not chunk.startswith(head, at):
+            return None
+        start = at + len(head)
+        end = chunk.find(b'"', start)
+        raw = chunk[start:end]
+        pad = b""
+        if self._pad:
+            start = end + len(self._pad)
+            pad = chunk[start : chunk.find(b'"', start)]
+            if not pad.isalnum() or not chunk.startswith(self._pad, end):
+                return None
+            end = start + len(pad)
+        if not chunk.startswith(self._tail, end) or b"\\" in raw:
+            return None
+        end += len(self._tail)
+        text = raw.decode("utf-8", "replace")
+        if not text.isprintable() or "\ufffd" in text or end - at > self._limit:
+            return None
+        clean = self._clean
+        if clean is None:
+            return text, chunk[at:end], end
+        return text, b"".join((clean[0], raw, clean[1], pad, clean[2])), end
+
+
+def is_plain(text: str) -> bool:
+    """Return whether a text is the same in JSON as without it, and worth looking for."""
+    return bool(text) and text.isprintable() and '"' not in text and "\\" not in text
+
+
+def learn(
+    event: bytes, clean: bytes, text: str, text_of: Callable[[bytes], str], limit: int
+) -> EventShape | None:
+    """Return the shape of an event of one plain text, None if it is not clear where that stands.
+
+    `clean` is what passes of the event, `text_of` reads an event as JSON, `limit` is the longest
+    event that is read. The place is tried with another text before it is believed.
+    """
+    quoted = b'"%b"' % text.encode()
+    if not event.endswith((b"\n\n", b"\r\n\r\n")):  # a CR at the end may be half of a line end
+        return None
+    if event.count(quoted) != 1 or clean.count(quoted) != 1:
+        return None
+    other = event.replace(quoted, b'"%b"' % _OTHER_TEXT.encode())
+    if text_of(other) != _OTHER_TEXT:
+        return None
+    shape = EventShape(event, clean, quoted, limit)
+    return shape if shape.read(event) == (text, clean, len(event)) else None
+
+
+def _split(event: bytes, quoted: bytes) -> tuple[bytes, bytes, bytes]:
+    """Return the bytes before the text, those between text and padding, and those behind."""
+    before, _, after = event.partition(quoted)
+    head, tail = before + b'"', b'"' + after
+    if tail.count(_PAD) != 1:
+        return head, b"", tail
+    between, mark, rest = tail.partition(_PAD)
+    return head, between + mark, rest[rest.find(b'"') :]

@@ -1,0 +1,249 @@
+"""Plain heads are read as llhttp reads them: a message whole, and the same after its first byte.
+
+A first byte on its own is never plain, so that the rest of the message is llhttp's to judge.
+"""
+
+from itertools import product
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from daemon.front.plain_heads import MAX_FIELDS, read_request, read_response
+from daemon.front.request_reader import Inbound, Refusal, RequestReader
+from daemon.front.upstream import Failure, ResponseHead, UpstreamConnection
+
+HEAD, BODY = 2000, 3000
+
+
+class Taken:
+    """Keeps what a reader hands over."""
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[Any, ...]] = []
+
+    def begun(self) -> None:
+        pass
+
+    def expects(self) -> None:
+        self.requests.append(("expects",))
+
+    def complete(self, inbound: Inbound, keep: bool, version: str, /) -> None:  # noqa: FBT001
+        parts = [getattr(inbound, name) for name in Inbound.__slots__]
+        self.requests.append((*parts, keep, version))
+
+    def excess(self, chunk: bytes) -> None:
+        self.requests.append(("excess", chunk))
+
+    def excess_ended(self) -> None:
+        self.requests.append(("ended",))
+
+
+def requests(*pieces: bytes, verbatim: bool) -> list[tuple[Any, ...]]:
+    taken = Taken()
+    reader = RequestReader(
+        taken, "p", trusted=True, max_head=HEAD, max_body=BODY, verbatim=verbatim
+    )
+    try:
+        for piece in pieces:
+            reader.feed(piece)
+    except Refusal as refusal:
+        taken.requests.append((refusal.status, refusal.reason))
+    # A list and no list of fields are the same to everyone but `==`.
+    return [tuple(list(x) if isinstance(x, tuple) else x for x in each) for each in taken.requests]
+
+
+class Transport:
+    """A socket that takes everything."""
+
+    def __init__(self) -> None:
+        self.closing = False
+
+    def write(self, _data: bytes) -> None:
+        pass
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def abort(self) -> None:
+        self.closing = True
+
+    def get_extra_info(self, _name: str) -> None:
+        return None
+
+
+class Loop:
+    """Time that stands still."""
+
+    def time(self) -> float:
+        return 0.0
+
+    def call_later(self, _seconds: float, _call: object) -> "Loop":
+        return self
+
+    def cancel(self) -> None:
+        pass
+
+
+class Asker:
+    """Keeps what an upstream says."""
+
+    def __init__(self) -> None:
+        self.heard: list[Any] = []
+        self.body = b""
+
+    def upstream_sent(self) -> None:
+        pass
+
+    def upstream_head(self, head: ResponseHead, *, more: bool) -> None:  # noqa: ARG002
+        self.heard.append([getattr(head, name) for name in ResponseHead.__slots__])
+
+    def upstream_data(self, data: bytes) -> None:
+        self.body += data
+
+    def upstream_end(self) -> None:
+        self.heard.append("end")
+
+    def upstream_failed(self, failure: Failure) -> None:
+        self.heard.append(failure)
+
+    def upstream_full(self) -> None:
+        pass
+
+    def upstream_drained(self) -> None:
+        pass
+
+
+def response(*pieces: bytes, headless: bool) -> tuple[list[Any], bytes, int, bool]:
+    freed: list[object] = []
+    asker, transport = Asker(), Transport()
+    connection = UpstreamConnection(freed.append, lambda _: None, Loop())  # type: ignore[arg-type]
+    connection.connection_made(transport)  # type: ignore[arg-type]
+    connection.start(b"request", asker, 5.0, headless=headless, uploaded=True)
+    for piece in pieces:
+        if asker.heard[-1:] not in (["end"], ["broken"]):
+            connection.data_received(piece)
+    return asker.heard, asker.body, len(freed), transport.closing
+
+
+NAMES = [
+    b"Host", b"A", b"X_Y", b"content-length", b"Content_Length", b"Transfer-Encoding",
+    b"Connection", b"Upgrade", b"Expect", b"X-Forwarded-For", b"A B", b"", b" A", b"\xc3\xa4",
+    b"A\x00", b"!#$%&'*+.^`|~-",
+]  # fmt: skip
+SEPARATORS = [b": ", b":", b":  ", b" : ", b":\t"]
+VALUES = [
+    b"a", b"", b" ", b"0", b"2", b"02", b"+2", b"2, 2", b"2\t", b"0x2", b"1e1", b"chunked",
+    b"keep-alive", b"Keep-Alive", b"close", b"upgrade", b"100-continue", b"h2c", b"a\tb", b"a\x7f",
+    b"a\x00", b"a\xff", b"a\rb", b"a\nb", b"a\r\n b", b"x" * 600, b"99999999999",
+]  # fmt: skip
+ENDS = [b"\r\n", b"\n", b" \r\n"]
+REQUEST_LINES = [
+    b"GET / HTTP/1.1\r\n", b"POST /a?b=%20 HTTP/1.1\r\n", b"POST / HTTP/1.1\r\n",
+    b"GET / HTTP/1.0\r\n", b"HEAD /a HTTP/1.1\r\n", b"GET  / HTTP/1.1\r\n",
+    b"FOO / HTTP/1.1\r\n", b"OPTIONS * HTTP/1.1\r\n", b"GET http://a/ HTTP/1.1\r\n",
+    b"GET /#a HTTP/1.1\r\n", b"GET /\xff HTTP/1.1\r\n", b"GET /a b HTTP/1.1\r\n",
+    b"get / HTTP/1.1\r\n", b"GET /a HTTP/1.1 \r\n", b"\r\nGET / HTTP/1.1\r\n",
+    b'GET /{}|^`" HTTP/1.1\r\n', b"CONNECT a:1 HTTP/1.1\r\n", b"GET / HTTP/2.0\r\n",
+    b"PRI * HTTP/2.0\r\n",
+]  # fmt: skip
+STATUS_LINES = [
+    b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 404 Not Found\r\n", b"HTTP/1.1 429 \r\n",
+    b"HTTP/1.1 200\r\n", b"HTTP/1.0 200 OK\r\n", b"HTTP/1.1 204 No\r\n", b"HTTP/1.1 304 N\r\n",
+    b"HTTP/1.1 100 Continue\r\n", b"HTTP/1.1 101 S\r\n", b"HTTP/1.1 600 X\r\n",
+    b"HTTP/1.1 2000 X\r\n", b"HTTP/1.1  200 OK\r\n", b"HTTP/1.1 200  OK \r\n",
+    b"HTTP/1.1 99 X\r\n", b"HTTP/1.1 200 \xc3\x9f\r\n", b"HTTP/1.1 200 O\tK\r\n",
+    b"ICY 200 OK\r\n", b"HTTP/1.1 200 OK\n",
+]  # fmt: skip
+HOST, LENGTH = b"Host: a\r\n", b"Content-Length: 2\r\n"
+BODIES = [b"", b"hi", b"hi!", b"h", b"\r\n", b"0\r\n\r\n"]
+FIELDS = [b"".join(parts) for parts in product(NAMES, SEPARATORS, VALUES, ENDS)]
+
+
+def agree_on_request(data: bytes, *, verbatim: bool) -> None:
+    whole = requests(data, verbatim=verbatim)
+    assert whole == requests(data[:1], data[1:], verbatim=verbatim), data
+
+
+def agree_on_response(data: bytes, *, headless: bool = False) -> None:
+    whole = response(data, headless=headless)
+    assert whole == response(data[:1], data[1:], headless=headless), data
+
+
+def test_a_request_with_one_odd_field_is_read_as_llhttp_reads_it() -> None:
+    for at, field in enumerate(FIELDS):
+        # A single field is unlike any other only beside what is plain.
+        head, body = (b"GET / HTTP/1.1\r\n", b"") if at % 2 else (b"POST / HTTP/1.1\r\n", b"hi")
+        plain = HOST + LENGTH if body else HOST
+        agree_on_request(head + plain + field + b"\r\n" + body, verbatim=at % 3 == 0)
+        if field.lower().startswith((b"content", b"transfer")):
+            agree_on_request(head + HOST + field + b"\r\nhi", verbatim=True)
+            agree_on_request(head + HOST + field + b"\r\n", verbatim=True)
+
+
+def test_a_response_with_one_odd_field_is_read_as_llhttp_reads_it() -> None:
+    for field in FIELDS:
+        agree_on_response(b"HTTP/1.1 200 OK\r\n" + LENGTH + field + b"\r\nhi")
+        if field.lower().startswith((b"content", b"transfer")):
+            agree_on_response(b"HTTP/1.1 200 OK\r\n" + field + b"\r\nhi")
+
+
+def test_odd_first_lines_and_bodies_are_read_as_llhttp_reads_them() -> None:
+    for start, fields, body in product(REQUEST_LINES, [b"", HOST, HOST + LENGTH], BODIES):
+        agree_on_request(start + fields + b"\r\n" + body, verbatim=True)
+    for start, fields, body in product(STATUS_LINES, [b"", LENGTH], BODIES):
+        agree_on_response(start + fields + b"\r\n" + body)
+        agree_on_response(start + fields + b"\r\n" + body, headless=True)
+
+
+def test_heads_about_as_large_as_they_may_be() -> None:
+    for size in range(HEAD - 300, HEAD + 20):
+        head = b"GET / HTTP/1.1\r\n" + HOST
+        agree_on_request(head + b"A: " + b"b" * size + b"\r\n\r\n", verbatim=True)
+        agree_on_request(head + b"A:\r\n" * (size // 20) + b"\r\n", verbatim=True)
+    for count in range(90, 140):
+        lines = b"".join(b"A%d:b\r\n" % n for n in range(count))
+        agree_on_request(b"GET / HTTP/1.1\r\n" + HOST + lines + b"\r\n", verbatim=False)
+
+
+@given(st.sampled_from(REQUEST_LINES), st.lists(st.sampled_from(FIELDS)), st.sampled_from(BODIES))
+def test_any_request_is_read_as_llhttp_reads_it(
+    start: bytes, fields: list[bytes], body: bytes
+) -> None:
+    agree_on_request(start + HOST + b"".join(fields) + b"\r\n" + body, verbatim=True)
+
+
+@given(st.sampled_from(STATUS_LINES), st.lists(st.sampled_from(FIELDS)), st.sampled_from(BODIES))
+def test_any_response_is_read_as_llhttp_reads_it(
+    start: bytes, fields: list[bytes], body: bytes
+) -> None:
+    agree_on_response(start + b"".join(fields) + b"\r\n" + body)
+
+
+def test_what_is_plain_is_read_here() -> None:
+    assert read_request(b"GET /a?b HTTP/1.1\r\nHost: a\r\nX:\r\n\r\n", HEAD, BODY) == (
+        "GET", b"/a?b", {b"host": b"a", b"x": b""}, [(b"Host", b"a"), (b"X", b"")], b"",
+    )  # fmt: skip
+    answer = b"HTTP/1.1 200 OK\r\ncontent-length:  2 \r\nConnection: keep-alive\r\n\r\nhi"
+    assert read_response(answer, HEAD) == (
+        200, b"OK", [(b"content-length", b"2"), (b"Connection", b"keep-alive")], b"hi",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"GET / HTTP/1.1\r\nHost: a\r\n\r\nx",
+        b"GET / HTTP/1.1\r\nHost: a\r\n\r",
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nHOST: a\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nhi",
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4000\r\n\r\n" + bytes(4000),
+        b"GET / HTTP/1.1\r\nHost: a\r\n" + b"".join(b"A%d: b\r\n" % n for n in range(MAX_FIELDS))
+        + b"\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nB: " + b"b" * HEAD + b"\r\n\r\n",
+    ],
+)  # fmt: skip
+def test_what_is_not_plain_is_not(data: bytes) -> None:
+    assert read_request(data, HEAD, BODY) is None
