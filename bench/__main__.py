@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bench import gateways, report
 from bench.load import LoadError
-from bench.measure import Options, Row, measure
+from bench.measure import Options, Row, measure, side_by_side
 from bench.probe import ProbeError
 from bench.scenarios import SCENARIOS
 
@@ -50,7 +50,10 @@ def main() -> int:
         )
         print(f"\n{name}: {scenario.about}", flush=True)
         try:
-            taken[name] = [row for each in scenario.variants for row in measure(each, chosen)]
+            if scenario.side_by_side:
+                taken[name] = side_by_side(scenario.variants, chosen)
+            else:
+                taken[name] = [row for each in scenario.variants for row in measure(each, chosen)]
         except (LoadError, ProbeError) as error:
             print(f"{name}: no figures: {error}", file=sys.stderr)
             return 1

@@ -1,6 +1,7 @@
 """Measure one variant: nginx and the daemon in turns, with the median of several rounds."""
 
 import contextlib
+import dataclasses
 import random
 import statistics
 import tempfile
@@ -115,6 +116,34 @@ def measure(variant: Variant, options: Options) -> list[Row]:
             return turns(variant.label, loads, options)
         with charges_checked(variant, loads[1]):
             return turns(variant.label, loads, options)
+
+
+def side_by_side(variants: tuple[Variant, ...], options: Options) -> list[Row]:
+    """Load nginx and all variants in turns, so that they can be compared with each other.
+
+    Raises:
+        LoadError: a run failed.
+        ProbeError: a daemon did not decide what it was asked.
+
+    """
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fv-bench-")))
+        folder.chmod(0o755)  # as above
+        floor = Load(stack.enter_context(servers.nginx(folder / "nginx")), variants[0].requests)
+        loads = [floor]
+        for number, variant in enumerate(variants):
+            server = stack.enter_context(subject(variant, options, folder / f"subject-{number}"))
+            named = dataclasses.replace(server, name=variant.label)
+            loads.append(Load(named, variant.requests))
+            stack.enter_context(charges_checked(variant, loads[-1]))
+        rows = turns("", loads, options)
+    taken = {(row.server, row.connections): row for row in rows}
+    return [
+        dataclasses.replace(taken[server, connections], variant=variant.label, server=name)
+        for variant in variants
+        for connections in options.connections
+        for server, name in (("nginx", "nginx"), (variant.label, "fairvisor"))
+    ]
 
 
 def turns(label: str, loads: list[Load], options: Options) -> list[Row]:

@@ -51,6 +51,8 @@ class Scenario:
     about: str
     variants: tuple[Variant, ...]
     connections: tuple[int, ...] = (1, 16, 64)
+    side_by_side: bool = False
+    """Whether the variants take turns with each other, and not only with nginx."""
 
 
 def bundle(*policies: Json, **top: object) -> Json:
@@ -214,6 +216,21 @@ def many_policies(count: int) -> Variant:
     )
 
 
+DURABILITIES = ("memory", "crash", "power")
+
+
+def durable(keys: int, durability: str) -> Variant:
+    """Return one stored rule whose load is spread over `keys` keys."""
+    rules = [bucket("per-key", "header:x-api-key")]
+    return Variant(
+        f"{durability}, {keys:,} keys",
+        bundle(policy("keys", {"pathPrefix": "/api/"}, rules), GATE),
+        Requests(original("/api/items", X_Api_Key="key-{key}"), keys=keys),
+        (GATE_REFUSES,),
+        {"FAIRVISOR_STATE_DIR": "{folder}/state", "FAIRVISOR_DURABILITY": durability},
+    )
+
+
 SCENARIOS = {
     "decisions": Scenario("one token bucket, counters in memory", (one_rule("1 bucket"),)),
     "complex": Scenario(
@@ -224,6 +241,12 @@ SCENARIOS = {
         "cost by number of keys",
         tuple(many_keys(count) for count in (10, 1_000, 100_000, 1_000_000)),
         (64,),
+    ),
+    "durability": Scenario(
+        "what it costs that counters outlive their process, or a power cut",
+        tuple(durable(keys, each) for keys in (1, 100_000) for each in DURABILITIES),
+        (16, 64),
+        side_by_side=True,
     ),
     "policies": Scenario(
         "cost by number of policies that do not match",

@@ -12,12 +12,13 @@ import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import NamedTuple
 
 from protocol.counter_names import CounterName, read_counter_name
 from protocol.operations import Key, Kind
 from protocol.placement import home, placement
-from shard.stores.image import Image, Kept, Later, State, StoredRule, Written, checked
+from shard.stores.image import Image, Kept, Later, State, StoredRule, Written, checked, is_state
 from shard.stores.schema import transaction
 
 _SURROGATES = b"text with lone surrogates:"
@@ -94,29 +95,29 @@ def _fold_rule(
     number: int,
     counters: Mapping[Key, Written],
 ) -> int:
-    rule = image.rules[identity]
-    limiter = rule.limiter(identity)
-    stored, gone, left_out = [], [], 0
-    for key, written in counters.items():
+    kind = image.rules[identity].kind
+    idle_at = image.rules[identity].limiter(identity).idle_at
+    stored: list[tuple[object, ...]] = []
+    digests: list[tuple[object, ...]] = []
+    gone, left_out = [], 0
+    for key, (stamp, state) in counters.items():
         cell = _cell(key)
-        later = isinstance(written.state, Later)
-        try:
-            before = _state_of(connection, number, cell) if later else None
-            state = image.state(identity, key, before)
-        except (TypeError, ValueError):
-            left_out += 1
-            continue
+        if isinstance(state, Later):
+            before = _state_of(connection, number, cell)
+            found = image.state(identity, key, before)
+            state = None if found is None else list(found)  # noqa: PLW2901 - what it comes to
         if state is None:
             gone.append((number, cell))
-            continue
-        text = repr(list(state))
-        stored.append(
-            (number, cell, text, home(rule.kind, key), written.stamp, limiter.idle_at(state))
-        )
+        elif is_state(kind, state):
+            row = (number, cell, repr(state), home(kind, key), stamp, idle_at(state))
+            (stored if isinstance(cell, str) else digests).append(row)
+        else:
+            left_out += 1
     connection.executemany("DELETE FROM counters WHERE rule = ? AND key = ?", gone)
-    # in the order of the table's own tree: random pages cost three times as much
-    stored.sort(key=lambda row: (isinstance(row[1], bytes), row[1]))
-    connection.executemany("INSERT OR REPLACE INTO counters VALUES (?, ?, ?, ?, ?, ?)", stored)
+    for rows in (stored, digests):
+        # in the order of the table's own tree: random pages cost three times as much
+        rows.sort(key=itemgetter(1))
+        connection.executemany("INSERT OR REPLACE INTO counters VALUES (?, ?, ?, ?, ?, ?)", rows)
     return left_out
 
 

@@ -13,6 +13,7 @@ VERSION = 1
 APPLICATION = 0x66767372
 _BUSY_SECONDS = 10.0
 _WAL_BYTES = 16 << 20
+_CACHE_KIB = 16_384
 
 _SCHEMA = """
 CREATE TABLE about (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -73,6 +74,7 @@ def open_database(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")  # a log goes only once its fold is on disk
+        connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         connection.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES}")
         _bring_up_to_date(connection)
         _check(connection)

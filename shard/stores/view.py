@@ -161,7 +161,7 @@ def _latest(  # noqa: PLR0913 - one counter and everything that may have been sa
         if stretch.holds(placed):
             state = stretch.image.state(identity, key, state)
             written = stretch.image.counters.get(identity, {}).get(key)
-            stamp = written.stamp if written else stamp
+            stamp = written[0] if written else stamp
     return None if state is None else Row(key, state, stamp, limiter.idle_at(state))
 
 

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import resource
 import shutil
 import signal
 import sqlite3
@@ -118,23 +120,59 @@ def test_a_killed_shard_forgets_nothing(serve: Serve, wait_until: WaitUntil) -> 
         old = daemon.pids()[role]
         os.kill(old, signal.SIGKILL)
         wait_until(lambda o=old, r=role: daemon.pids().get(r, o) != o, LATE, f"a new {role}")
-        wait_until(lambda: is_back(daemon, keys), LATE, "back")
+        wait_until(lambda: is_back(daemon, 2), LATE, "back")
     after = {key: spend(daemon, key) for key in keys}
     assert set(before.values()) == {PLENTY - 1}
     assert after == {key: left - 1 for key, left in before.items()}
 
 
-def is_back(daemon: Daemon, keys: list[str]) -> bool:
-    """Return whether every shard answers; asks what is refused anyway, so nothing is charged."""
-    asked = [
-        daemon.decide("/a", {"X-API-Key": key, "X-Original-Method": "GET"}) for key in keys[:0]
-    ]
-    metrics = daemon.connect()
-    try:
-        text = metrics.request("/metrics").body.decode()
-    finally:
-        metrics.close()
-    return not asked and text.count("fairvisor_store_degraded{") == 2
+def is_back(daemon: Daemon, shards: int) -> bool:
+    """Return whether every shard reports."""
+    return len(degraded(daemon)) == shards
+
+
+def degraded(daemon: Daemon) -> dict[str, float]:
+    """Return by shard whether it cannot store its counters."""
+    with daemon.connect() as connection:
+        text = connection.request("/metrics").body.decode()
+    found = re.findall(r'fairvisor_store_degraded\{shard="(\d+)"\} ([0-9.]+)', text)
+    return {shard: float(value) for shard, value in found}
+
+
+def test_a_disk_that_takes_nothing_means_memory_until_it_does(
+    serve: Serve, wait_until: WaitUntil
+) -> None:
+    daemon = serve(bundle(BUDGET), owner_timeout_ms=200)
+    before = spend(daemon)
+    shard = daemon.pids()["shard 0"]
+    _, hard = resource.prlimit(shard, resource.RLIMIT_FSIZE)
+    resource.prlimit(shard, resource.RLIMIT_FSIZE, (16, hard))
+    assert spend(daemon) == before - 1
+    wait_until(lambda: degraded(daemon) == {"0": 1}, LATE, "degraded")
+    assert spend(daemon) == before - 2
+    told = [line for line in daemon.said().splitlines() if "ERROR" in line]
+    assert len(told) == 1
+    state = daemon.folder / "state"
+    assert f"shard 0: counters cannot be stored in {state}: File too large; " in told[0]
+    resource.prlimit(shard, resource.RLIMIT_FSIZE, (hard, hard))
+    wait_until(lambda: degraded(daemon) == {"0": 0}, LATE, "stored again")
+    assert "WARNING: shard 0: counters are stored again" in daemon.said()
+    os.kill(shard, signal.SIGKILL)
+    wait_until(lambda: daemon.pids().get("shard 0", shard) != shard, LATE, "a new shard")
+    wait_until(lambda: is_back(daemon, 1), LATE, "back")
+    assert spend(daemon) == before - 3
+
+
+def test_the_keeper_may_be_killed(serve: Serve, wait_until: WaitUntil, tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    daemon = serve(bundle(BUDGET), state_dir=state)
+    left = spend(daemon)
+    keeper = daemon.pids()["keeper"]
+    os.kill(keeper, signal.SIGKILL)
+    wait_until(lambda: daemon.pids().get("keeper", keeper) != keeper, LATE, "a new keeper")
+    assert spend(daemon) == left - 1
+    assert daemon.stop() == 0
+    assert spend(serve(bundle(BUDGET), state_dir=state)) == left - 2
 
 
 @pytest.mark.parametrize("durability", ["crash", "power"])
