@@ -88,6 +88,13 @@ GATEWAYS: Final[tuple[Gateway, ...]] = (
         tells_client=False,
     ),
     Gateway(
+        name="caddy",
+        about="Caddy 2: what forward_auth does, written out; no module to install",
+        folder="caddy",
+        template="Caddyfile",
+        on_failure=("closed", "open", "reads-open"),
+    ),
+    Gateway(
         name="cloudflare",
         about="Cloudflare: a Worker before the origin",
         folder="cloudflare",

