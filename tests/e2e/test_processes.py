@@ -100,7 +100,7 @@ def light_load(daemon: Daemon) -> Iterator[Load]:
 def test_titles_tell_who_is_who(serve: Serve, bundle: object) -> None:
     daemon = serve(bundle, worker_processes=2, shards=3)
     pids = daemon.pids()
-    roles = ["front 0", "front 1", "shard 0", "shard 1", "shard 2", "supervisor"]
+    roles = ["front 0", "front 1", "keeper", "shard 0", "shard 1", "shard 2", "supervisor"]
     assert sorted(pids) == roles
     assert pids["supervisor"] == daemon.process.pid
     assert len(daemon.all_pids()) == len(roles)
