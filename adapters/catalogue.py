@@ -95,6 +95,13 @@ GATEWAYS: Final[tuple[Gateway, ...]] = (
         on_failure=("closed", "open", "reads-open"),
     ),
     Gateway(
+        name="envoy",
+        about="Envoy with HTTP ext_authz: sends bodies",
+        folder="envoy",
+        template="envoy.yaml",
+        sends_body=True,
+    ),
+    Gateway(
         name="cloudflare",
         about="Cloudflare: a Worker before the origin",
         folder="cloudflare",

@@ -47,6 +47,12 @@ def test_there_is_no_adapter_for_the_gateways_that_are_named_as_missing() -> Non
     assert {gateway.folder for gateway in GATEWAYS} <= folders
 
 
+def test_envoy_is_not_spoken_to_in_grpc() -> None:
+    assert "grpc" not in (ROOT / "pyproject.toml").read_text()
+    sources = [path for room in ("adapters", "daemon") for path in (ROOT / room).rglob("*.py")]
+    assert not [path for path in sources if "grpc" in path.read_text()]
+
+
 def test_sockets_are_not_taken_from_systemd() -> None:
     sources = (ROOT / "daemon").rglob("*.py")
     assert not [path for path in sources if "LISTEN_FDS" in path.read_text()]
