@@ -102,6 +102,15 @@ GATEWAYS: Final[tuple[Gateway, ...]] = (
         sends_body=True,
     ),
     Gateway(
+        name="haproxy",
+        about="HAProxy with its Lua: waits itself",
+        folder="haproxy",
+        template="haproxy.cfg",
+        companions=("fairvisor.lua",),
+        on_failure=("closed", "open", "reads-open"),
+        waits=True,
+    ),
+    Gateway(
         name="cloudflare",
         about="Cloudflare: a Worker before the origin",
         folder="cloudflare",

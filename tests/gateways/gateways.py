@@ -126,6 +126,11 @@ def envoy(config: Path) -> list[str]:
     return [str(envoy_program.envoy()), "-c", str(config), *options]
 
 
+def haproxy(config: Path) -> list[str]:
+    """Run HAProxy in the foreground."""
+    return [executable("haproxy", "Debian: apt-get install haproxy"), "-db", "-f", str(config)]
+
+
 def cleaned(target: str) -> str:
     """Return a target as Traefik spells it: without empty and dot segments, however encoded."""
     path, query, rest = target.partition("?")
@@ -144,5 +149,6 @@ SUBJECTS = (
     Subject(_gateway("kong"), kong_nginx.command),
     Subject(_gateway("caddy"), caddy),
     Subject(_gateway("envoy"), envoy),
+    Subject(_gateway("haproxy"), haproxy),
     Subject(_gateway("traefik"), traefik, cleaned, refuses_with_json=False),
 )
