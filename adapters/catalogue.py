@@ -95,6 +95,22 @@ GATEWAYS: Final[tuple[Gateway, ...]] = (
         on_failure=("closed", "open", "reads-open"),
     ),
     Gateway(
+        name="envoy",
+        about="Envoy with HTTP ext_authz: sends bodies",
+        folder="envoy",
+        template="envoy.yaml",
+        sends_body=True,
+    ),
+    Gateway(
+        name="haproxy",
+        about="HAProxy with its Lua: waits itself",
+        folder="haproxy",
+        template="haproxy.cfg",
+        companions=("fairvisor.lua",),
+        on_failure=("closed", "open", "reads-open"),
+        waits=True,
+    ),
+    Gateway(
         name="cloudflare",
         about="Cloudflare: a Worker before the origin",
         folder="cloudflare",

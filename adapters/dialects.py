@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Final, Protocol
 
 from adapters import native
+from adapters.envoy import dialect as envoy
 from adapters.nginx import dialect as nginx
 from protocol.decision import Decision
 from protocol.request import Request
@@ -38,7 +39,7 @@ class Dialect(Protocol):
 
 
 NATIVE: Final[Dialect] = native
-DIALECTS: Final[tuple[Dialect, ...]] = (NATIVE, nginx)
+DIALECTS: Final[tuple[Dialect, ...]] = (NATIVE, envoy, nginx)
 
 _AFTER_PREFIX = frozenset({b"", b"/", b"?"})
 

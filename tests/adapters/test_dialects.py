@@ -3,6 +3,7 @@
 import pytest
 
 from adapters import dialects, native
+from adapters.envoy import dialect as envoy
 from adapters.nginx import dialect as nginx
 from protocol.decision import Decision, Limit
 
@@ -26,6 +27,7 @@ def head(decision: Decision) -> tuple[str, dict[str, str], bytes]:
         (b"/v1/nginx/decision", nginx),
         (b"/v1/nginx/decision/a?b", nginx),
         (b"/v1/nginx/decision?a", nginx),
+        (b"/v1/envoy/decision/a?b", envoy),
         (b"/v1/nginx/decisions", None),
         (b"/v1/nginx", None),
         (b"/v1/decisions", None),
@@ -105,3 +107,33 @@ def test_401_stays_401() -> None:
 )
 def test_everything_else_is_as_in_the_native_dialect(decision: Decision, *, told: bool) -> None:
     assert nginx.write(decision, delay_header=told) == native.write(decision, delay_header=told)
+
+
+def test_envoy_sends_its_method_and_puts_the_path_behind() -> None:
+    target = b"/v1/envoy/decision/api/x?a=1"
+    request = envoy.read("DELETE", target, {}, b"{}", "127.0.0.1", trusted=True)
+    assert (request.method, request.path, request.query) == ("DELETE", "/api/x", "a=1")
+    assert request.body == b"{}"
+
+
+def test_envoy_gets_no_status_that_it_takes_for_a_failure() -> None:
+    decision = Decision(
+        action="reject", status=503, reason="rate_limit_exceeded", fields=LIMIT, retry_after=12
+    )
+    told, body = envoy.write(decision)
+    real, same = native.write(decision)
+    begun = b"HTTP/1.1 403 Forbidden\r\nX-Fairvisor-Status: 503\r\n"
+    assert (told, body) == (begun + real.partition(b"\r\n")[2], same)
+
+
+@pytest.mark.parametrize(
+    "decision",
+    [
+        Decision(fields=LIMIT),
+        Decision(action="reject", status=429, reason="rate_limit_exceeded", retry_after=3),
+        Decision(action="reject", status=401, reason="invalid_token"),
+        Decision(action="throttle", reason="budget_throttle", delay_ms=250),
+    ],
+)
+def test_envoy_gets_everything_else_as_in_the_native_dialect(decision: Decision) -> None:
+    assert envoy.write(decision) == native.write(decision)

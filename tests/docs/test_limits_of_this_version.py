@@ -10,7 +10,6 @@ from typing import Any
 
 from click import Context
 
-from adapters.catalogue import GATEWAYS
 from daemon.cli.main import main
 from daemon.engine.engine import Engine
 from daemon.engine.evaluation import Evaluation
@@ -38,13 +37,10 @@ def test_there_are_no_commands_that_need_what_is_missing() -> None:
     assert "connect" not in main.list_commands(Context(main))
 
 
-def test_there_is_no_adapter_for_the_gateways_that_are_named_as_missing() -> None:
-    (line,) = (each for each in TEXT.splitlines() if each.startswith("| Adapters for other"))
-    missing = re.findall(r"[A-Z]\w+", line.partition("There is none for ")[2].partition(":")[0])
-    assert missing
-    folders = {path.name for path in (ROOT / "adapters").iterdir() if path.is_dir()}
-    assert not {name.lower() for name in missing} & folders
-    assert {gateway.folder for gateway in GATEWAYS} <= folders
+def test_envoy_is_not_spoken_to_in_grpc() -> None:
+    assert "grpc" not in (ROOT / "pyproject.toml").read_text()
+    sources = [path for room in ("adapters", "daemon") for path in (ROOT / room).rglob("*.py")]
+    assert not [path for path in sources if "grpc" in path.read_text()]
 
 
 def test_sockets_are_not_taken_from_systemd() -> None:

@@ -17,6 +17,7 @@ import pytest
 
 from adapters import catalogue
 from adapters.catalogue import Gateway
+from tests.gateways import envoy_program
 from tests.gateways.kong import kong_nginx
 
 NGINX = """\
@@ -119,6 +120,17 @@ def caddy(config: Path) -> list[str]:
     return ["env", *own, binary, "run", f"--config={config}", "--adapter=caddyfile"]
 
 
+def envoy(config: Path) -> list[str]:
+    """Run Envoy without the shared memory that its restarts use."""
+    options = ["--disable-hot-restart", "--concurrency", "2", "--log-level", "warning"]
+    return [str(envoy_program.envoy()), "-c", str(config), *options]
+
+
+def haproxy(config: Path) -> list[str]:
+    """Run HAProxy in the foreground."""
+    return [executable("haproxy", "Debian: apt-get install haproxy"), "-db", "-f", str(config)]
+
+
 def cleaned(target: str) -> str:
     """Return a target as Traefik spells it: without empty and dot segments, however encoded."""
     path, query, rest = target.partition("?")
@@ -136,5 +148,7 @@ SUBJECTS = (
     Subject(_gateway("nginx-lua"), nginx_lua),
     Subject(_gateway("kong"), kong_nginx.command),
     Subject(_gateway("caddy"), caddy),
+    Subject(_gateway("envoy"), envoy),
+    Subject(_gateway("haproxy"), haproxy),
     Subject(_gateway("traefik"), traefik, cleaned, refuses_with_json=False),
 )

@@ -1,0 +1,1 @@
+"""Envoy: the configuration of HTTP `ext_authz` that it loads."""

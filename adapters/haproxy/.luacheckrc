@@ -1,0 +1,3 @@
+std = "lua53"
+globals = { "core" }
+max_line_length = 120

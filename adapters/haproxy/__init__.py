@@ -1,0 +1,1 @@
+"""HAProxy: the Lua action that asks, and the configuration that runs it."""
