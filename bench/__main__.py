@@ -7,7 +7,7 @@ import signal
 import sys
 from pathlib import Path
 
-from bench import gateways, report
+from bench import gateways, proxying, report
 from bench.load import LoadError
 from bench.measure import Options, Row, measure, side_by_side
 from bench.probe import ProbeError
@@ -30,45 +30,62 @@ def main() -> int:
         connections=(),
         subject=arguments.subject,
         command=arguments.command,
+        litellm=arguments.litellm,
     )
     taken: dict[str, list[Row]] = {}
     pairs: list[gateways.Pair] = []
     for name in arguments.scenario:
-        if name == GATEWAYS:
-            connections = tuple(arguments.connections or gateways.CONNECTIONS)
-            print(f"\n{name}: what a check adds to a gateway", flush=True)
-            try:
-                pairs = gateways.measure(dataclasses.replace(options, connections=connections))
-            except (LoadError, ProbeError) as error:
-                print(f"{name}: no figures: {error}", file=sys.stderr)
-                return 1
-            print(gateways.table(pairs), flush=True)
-            continue
-        scenario = SCENARIOS[name]
-        chosen = dataclasses.replace(
-            options, connections=tuple(arguments.connections or scenario.connections)
-        )
-        print(f"\n{name}: {scenario.about}", flush=True)
         try:
-            if scenario.side_by_side:
-                taken[name] = side_by_side(scenario.variants, chosen)
+            if name == GATEWAYS:
+                pairs = across_gateways(options, arguments.connections)
             else:
-                taken[name] = [row for each in scenario.variants for row in measure(each, chosen)]
+                taken[name] = beside_nginx(name, options, arguments.connections)
         except (LoadError, ProbeError) as error:
             print(f"{name}: no figures: {error}", file=sys.stderr)
             return 1
-        print(report.table(taken[name]), flush=True)
     if arguments.json is not None:
         text = json.dumps(report.document(options, taken, pairs), indent=2, ensure_ascii=False)
         arguments.json.write_text(text + "\n")
     return 0
 
 
+def across_gateways(options: Options, connections: list[int] | None) -> list[gateways.Pair]:
+    """Measure and show what a check adds to a gateway."""
+    print(f"\n{GATEWAYS}: what a check adds to a gateway", flush=True)
+    chosen = dataclasses.replace(options, connections=tuple(connections or gateways.CONNECTIONS))
+    pairs = gateways.measure(chosen)
+    print(gateways.table(pairs), flush=True)
+    return pairs
+
+
+def beside_nginx(name: str, options: Options, connections: list[int] | None) -> list[Row]:
+    """Measure and show a scenario's servers, of which one is nginx."""
+    if name in proxying.SCENARIOS:
+        about, measured = proxying.SCENARIOS[name]
+        print(f"\n{name}: {about}", flush=True)
+        rows = measured(options)
+    else:
+        scenario = SCENARIOS[name]
+        print(f"\n{name}: {scenario.about}", flush=True)
+        chosen = dataclasses.replace(
+            options, connections=tuple(connections or scenario.connections)
+        )
+        if scenario.side_by_side:
+            rows = side_by_side(scenario.variants, chosen)
+        else:
+            rows = [row for each in scenario.variants for row in measure(each, chosen)]
+    print(report.table(rows), flush=True)
+    return rows
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the command line's grammar."""
     grammar = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     grammar.add_argument(
-        "scenario", nargs="*", default=["decisions"], help=", ".join((*SCENARIOS, GATEWAYS))
+        "scenario",
+        nargs="*",
+        default=["decisions"],
+        help=", ".join((*SCENARIOS, GATEWAYS, *proxying.SCENARIOS)),
     )
     grammar.add_argument("--seconds", type=positive, default=4, help="length of a run")
     grammar.add_argument("--rounds", type=positive, default=5, help="runs a row is the median of")
@@ -76,6 +93,9 @@ def parser() -> argparse.ArgumentParser:
         "--connections", type=positive, nargs="+", help="instead of the scenario's own"
     )
     grammar.add_argument("--json", type=Path, metavar="FILE", help="write all samples there")
+    grammar.add_argument(
+        "--litellm", type=Path, metavar="FOLDER", help="environment with litellm[proxy] for proxies"
+    )
     grammar.add_argument("--command", help="start this instead of `fairvisor serve`")
     grammar.add_argument(
         "--subject",

@@ -26,6 +26,9 @@ from bench.stream_load import Job
 SCRIPT = Path(__file__).with_name("post.lua")
 STREAM_TOKENS = 400
 STREAM_PACE = 0.005
+RESERVED = 700
+"""Tokens: above what a request reserves, its `max_tokens` and the estimate of its prompt."""
+LITELLM_SECONDS = 10
 TIMED_TOKENS = 1
 TIMED_RATE = 120.0
 CLIENT = {"X-Forwarded-For": "198.51.100.7"}
@@ -137,6 +140,11 @@ def accounted(target: Target) -> Iterator[list[float]]:
     spent.append(cpu.seconds(after) - cpu.seconds(before))
 
 
+def seconds_for(target: Target, seconds: int) -> int:
+    """Return how long a run takes: LiteLLM may need seconds for its first answers."""
+    return max(seconds, LITELLM_SECONDS) if target.name == "litellm" else seconds
+
+
 def whole_answers(options: Options, connections: int = 64) -> list[Row]:
     """Measure requests whose answer is one JSON document."""
     each = canned_llm.PROMPT_TOKENS + canned_llm.COMPLETION_TOKENS
@@ -150,20 +158,20 @@ def whole_answers(options: Options, connections: int = 64) -> list[Row]:
         samples: dict[str, list[Sample]] = {target.name: [] for target in found}
         for target in found:
             require_gate(target)
-            post(target, file, Run(WARM_UP_SECONDS, connections, 0))
+            post(target, file, Run(seconds_for(target, WARM_UP_SECONDS), connections, 0))
         for _ in range(options.rounds):
             for target in found:
-                run = Run(options.seconds, connections, 0)
+                run = Run(seconds_for(target, options.seconds), connections, 0)
                 with contextlib.ExitStack() as checks:
                     taken = samples[target.name]
                     if target.metered:
-                        # Requests that wrk cuts off at its end are charged as reserved, or in full.
+                        # What wrk cuts off at its end is settled as reserved, some of it late.
                         checks.enter_context(
                             settlements_checked(
                                 target,
                                 lambda taken=taken: (  # type: ignore[misc]
                                     taken[-1].requests * each,
-                                    (taken[-1].requests + connections) * each,
+                                    taken[-1].requests * each + 2 * connections * RESERVED,
                                 ),
                             )
                         )
@@ -323,3 +331,13 @@ def require_gate(target: Target) -> None:
             link.close()
     if (status, reason) != (_GATE.status, _GATE.reason):
         raise probe.ProbeError(f"expected {_GATE}, got {status} {reason}")
+
+
+SCENARIOS: dict[str, tuple[str, Callable[[Options], list[Row]]]] = {
+    "proxy": ("one request and its whole answer through each proxy", whole_answers),
+    "streams": ("CPU time by chunk of paced streams; p50 and p99 to the first byte", streams),
+    "first-byte": (
+        "time to the first byte of a stream at a low rate; direct is first",
+        first_bytes,
+    ),
+}

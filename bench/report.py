@@ -40,7 +40,7 @@ def ratio(row: Row, rows: Iterable[Row]) -> float:
 def spread(row: Row) -> float:
     """Return how far the rounds' CPU times lie apart, as a share of their median."""
     times = [sample.cpu_us for sample in row.samples]
-    return (max(times) - min(times)) / figure(row, "cpu_us")
+    return (max(times) - min(times)) / (figure(row, "cpu_us") or 1.0)
 
 
 def machine() -> dict[str, str]:

@@ -159,9 +159,9 @@ def process_is_alive(process: cpu.Process) -> bool:
     return cpu.parse_stat(line).started == process.started
 
 
-def await_ready(server: Server, path: str, folder: Path) -> None:
+def await_ready(server: Server, path: str, folder: Path, seconds: float = READY_SECONDS) -> None:
     """Wait until `path` answers 200; exit with the server's last words if it never does."""
-    deadline = time.monotonic() + READY_SECONDS
+    deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and cpu.tree(server.pid):
         with contextlib.suppress(OSError, http.client.HTTPException):
             if get_status(server.port, path) == http.HTTPStatus.OK:
