@@ -9,9 +9,9 @@ from daemon.engine.debug_session import cookie_valid
 from daemon.engine.jitter import retry_after
 from daemon.front.upstream_headers import (
     INJECT_PREFIX,
+    UpstreamHeaders,
     injected_headers,
     parse_strip_list,
-    strip_and_inject,
 )
 
 AREA = "*"
@@ -54,12 +54,16 @@ def proxied(case: Case) -> dict[str, str]:
         name if name.startswith(INJECT_PREFIX) else INJECT_PREFIX + name: value
         for name, value in (config.get("inject_env") or {}).items()
     }
-    headers = strip_and_inject(
+    stripped = parse_strip_list(strip if isinstance(strip, str) else ",".join(strip))
+    lines = UpstreamHeaders(stripped, injected_headers(environ)).lines(
         [(name.encode(), value.encode()) for name, value in case["headers"].items()],
-        parse_strip_list(strip if isinstance(strip, str) else ",".join(strip)),
-        injected_headers(environ),
+        host=b"backend",
+        peer="",
     )
-    found = {name.decode().lower(): value.decode() for name, value in headers}
+    own, *headers = lines.decode().removesuffix("\r\n").split("\r\n")
+    assert own == "Host: backend"
+    pairs = [line.partition(": ") for line in headers]
+    found = {name.lower(): value for name, _, value in pairs}
     assert len(found) == len(headers), case["name"]
     return found
 
