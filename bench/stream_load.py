@@ -44,7 +44,7 @@ class StreamClient(asyncio.Protocol):
         self._done = done
         self._pieces: list[bytes] = []
         self._first = 0.0
-        self.busy = False
+        self.busy = self.gone = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection."""
@@ -67,7 +67,8 @@ class StreamClient(asyncio.Protocol):
             self._done(self, b"".join(self._pieces), self._first)
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Fail loudly: no answer of a benchmark may be lost."""
+        """Fail loudly: no answer of a benchmark may be lost. Idle connections may be closed."""
+        self.gone = True
         if self.busy:
             sys.exit(f"a connection ended in mid-stream: {error}")
 
@@ -149,6 +150,7 @@ async def time_first_bytes(job: Job) -> dict[str, Any]:
             idle[port].append(client)
 
         under_way += 1
+        idle[port] = [each for each in idle[port] if not each.gone]
         if idle[port]:
             client = idle[port].pop()
         else:

@@ -224,8 +224,10 @@ def ask(daemon: Daemon, upstream: Faulty, ending: Ending) -> bytes:
             first: bytes = connection.sock.recv(ending.leaves)
             assert first == b"H"
             if ending.stream:  # everything has been produced
-                while (seen := connection.sock.recv(65_536)).count(WORD.encode()) == 0:
-                    first += seen
+                while first.count(WORD.encode()) < ending.tokens:
+                    more = connection.sock.recv(65_536)
+                    assert more
+                    first += more
             return b"HTTP/1.1 200"
     return b""
 
