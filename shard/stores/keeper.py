@@ -25,7 +25,7 @@ from shard.stores.restore import Tell
 from shard.stores.schema import NewerDatabaseError, open_database, transaction
 from shard.stores.segments import UnreadableSegmentError, read_segment
 
-FOLD_BYTES = 64 << 20
+FOLD_BYTES = 32 << 20
 FOLD_SECONDS = 60.0
 EXPIRE_SECONDS = 600.0
 RETRY_SECONDS = 5.0

@@ -117,7 +117,7 @@ def _refill(  # noqa: PLR0913 - from where to where
                 continue
             table.add(row.key, row.state, row.updated_us)
             count += 1
-            if count % _STEP == 0:
+            if count % _STEP == 0 and store.bytes > store.max_bytes:
                 store.sweep(now, _SWEEP)
     except _UNREADABLE as error:
         tell("error", f"counters of {table.identity!r} cannot be read further: {error}")
