@@ -79,7 +79,7 @@ def document(
     """Return all there is to know about a run, ready for JSON; `rows` by scenario."""
     return {
         "machine": machine(),
-        "method": dataclasses.asdict(options),
+        "method": dataclasses.asdict(options) | {"litellm": str(options.litellm or "")},
         "scenarios": {
             name: [
                 dataclasses.asdict(row)
