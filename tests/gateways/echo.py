@@ -2,11 +2,13 @@
 
 import base64
 import json
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,10 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True  # a gateway keeps its connections
     request_queue_size = 128
     echo: Echo
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), ConnectionError):  # a gateway may reset what it kept
+            super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):
