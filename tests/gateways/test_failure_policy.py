@@ -37,15 +37,15 @@ def ask_undecided(running: Site, policy: str, key: str) -> None:
             assert (reached[0].method, reached[0].target) == (method, f"{path}?q=1")
             assert reached[0].body == (body or b"")
         else:
-            unavailable(running.subject, answer)
+            unavailable(answer, json_body=running.subject.refuses_with_json)
             assert reached == []
 
 
-def unavailable(subject: Subject, answer: Answer) -> None:
+def unavailable(answer: Answer, *, json_body: bool = True) -> None:
     assert answer.status == 503
     assert answer.headers["x-fairvisor-reason"] == "service_unavailable"
     assert int(answer.headers["retry-after"]) >= 1
-    if subject.refuses_with_json:
+    if json_body:
         assert json.loads(answer.body) == {"error": "service_unavailable"}
 
 

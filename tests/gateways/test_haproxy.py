@@ -17,5 +17,5 @@ def spoiled(config: str) -> str:
 
 def test_an_error_in_lua_is_no_way_past_the_check(serve: Serve, a_key: str) -> None:
     with site(HAPROXY, "unix", serve, CONTRACT, edit=spoiled) as running:
-        unavailable(HAPROXY, running.ask("/any/x", {"X-Key": a_key}))
+        unavailable(running.ask("/any/x", {"X-Key": a_key}))
         assert running.service.seen == []
