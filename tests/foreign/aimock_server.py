@@ -8,6 +8,7 @@ import hashlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -68,11 +69,13 @@ def aimock() -> Iterator[str]:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
+            start_new_session=True,
         )  # fmt: skip
         try:
             yield _url(process, log.fileno())
         finally:
-            process.terminate()
+            # The wheel's `node` starts the real one: a group of their own ends both.
+            os.killpg(process.pid, signal.SIGTERM)
             process.wait(20)
 
 
