@@ -123,7 +123,7 @@ def test_where_counters_are_stored(environ: dict[str, str], folder: str | None) 
 def test_without_the_systems_folder_counters_are_in_the_users(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("daemon.settings.SYSTEM_STATE", tmp_path / "no" / "fairvisor")
+    monkeypatch.setattr("daemon.settings.loading.SYSTEM_STATE", tmp_path / "no" / "fairvisor")
     assert load({"HOME": "/home/u"}).state_dir == Path("/home/u/.local/state/fairvisor")
     environ = {"HOME": "/home/u", "XDG_STATE_HOME": "/s"}
     assert load(environ).state_dir == Path("/s/fairvisor")

@@ -1,0 +1,228 @@
+"""Every environment variable of the daemon, one row each (behaviour §14).
+
+`--help`, `docs/settings.md` and the example of `fairvisor init` are made from these rows.
+"""
+
+from collections.abc import Mapping
+
+from daemon.admin_socket import DEFAULT as DEFAULT_ADMIN_SOCKET
+from daemon.admin_socket import VARIABLE as ADMIN_SOCKET
+from daemon.settings.readers import (
+    count,
+    milliseconds,
+    one_of,
+    parse_listen,
+    parse_size,
+    positive,
+    processes,
+    processors,
+    state_path,
+)
+from daemon.settings.values import Durability, LogLevel, Variable
+from daemon.upstream_url import parse_upstream_url
+
+DURABILITIES: tuple[Durability, ...] = ("memory", "crash", "power")
+LOG_LEVELS: tuple[LogLevel, ...] = (
+    "debug",
+    "info",
+    "notice",
+    "warning",
+    "error",
+    "critical",
+    "alert",
+    "emerg",
+)
+MODES = ("decision_service", "reverse_proxy", "wrapper", "hybrid")
+
+VARIABLES: tuple[Variable, ...] = (
+    Variable("FAIRVISOR_MODE", "mode", "decision_service", "what the daemon is", one_of(*MODES)),
+    Variable("FAIRVISOR_CONFIG_FILE", "config_file", None, "path of the policy bundle", str),
+    Variable(
+        "FAIRVISOR_LISTEN",
+        "listen",
+        "127.0.0.1:8080",
+        "comma list of host:port, [ipv6]:port and unix:/path",
+        parse_listen,
+    ),
+    Variable(
+        "FAIRVISOR_TRUSTED_PROXIES",
+        "trusted_proxies",
+        "127.0.0.0/8,::1/128",
+        "comma list of networks whose X-Forwarded-* and X-Original-* count; * = all",
+        str,
+    ),
+    Variable(
+        "FAIRVISOR_WORKER_PROCESSES",
+        "worker_processes",
+        "auto",
+        "number of front processes (HTTP); auto = one per processor",
+        processes(processors),
+    ),
+    Variable(
+        "FAIRVISOR_SHARDS",
+        "shards",
+        "auto",
+        "number of shard processes (counters); auto = one per four processors",
+        processes(lambda: max(1, processors() // 4)),
+    ),
+    Variable(
+        "FAIRVISOR_OWNER_TIMEOUT_MS",
+        "owner_timeout",
+        "50",
+        "milliseconds a front waits for a shard before a rule's on_error decides",
+        milliseconds,
+    ),
+    Variable(
+        "FAIRVISOR_RESERVATION_TTL",
+        "reservation_ttl",
+        "3600",
+        "seconds a reservation can be settled",
+        positive,
+    ),
+    Variable(
+        "FAIRVISOR_MAX_BODY_BYTES",
+        "max_body_bytes",
+        "10485760",
+        "request body bytes that are read; more is not looked at",
+        parse_size,
+    ),
+    Variable(
+        "FAIRVISOR_MAX_HEAD_BYTES",
+        "max_head_bytes",
+        "32k",
+        "size of a request line with its headers; a longer one is answered 431",
+        parse_size,
+    ),
+    Variable(
+        "FAIRVISOR_MAX_CONNECTIONS",
+        "max_connections",
+        "16384",
+        "open client connections per front process; the next one is answered 503",
+        count,
+    ),
+    Variable(
+        "FAIRVISOR_HEADER_TIMEOUT",
+        "header_timeout",
+        "10",
+        "seconds a client has to send a request, head and body",
+        positive,
+    ),
+    Variable(
+        "FAIRVISOR_IDLE_TIMEOUT",
+        "idle_timeout",
+        "75",
+        "seconds a kept-alive connection may be idle",
+        positive,
+    ),
+    Variable(
+        "FAIRVISOR_FILE_POLL_INTERVAL",
+        "file_poll_interval",
+        "5",
+        "seconds between looks at the bundle file",
+        positive,
+    ),
+    Variable(
+        "FAIRVISOR_SHARED_DICT_SIZE",
+        "counter_memory",
+        "128m",
+        "memory for counters, all shards together",
+        parse_size,
+    ),
+    Variable(
+        "FAIRVISOR_STATE_DIR",
+        "state_dir",
+        None,
+        "folder for counters and reservations; none = memory only. Without it"
+        " /var/lib/fairvisor if that can be written, else fairvisor in the user's state folder",
+        state_path,
+    ),
+    Variable(
+        "FAIRVISOR_DURABILITY",
+        "durability",
+        "crash",
+        "what counters survive: memory (nothing), crash (a killed process), power (a power cut)",
+        one_of(*DURABILITIES),
+    ),
+    Variable("FAIRVISOR_LOG_LEVEL", "log_level", "info", "debug … emerg", one_of(*LOG_LEVELS)),
+    Variable(
+        "FAIRVISOR_LLM_FORMAT",
+        "llm_format",
+        "",
+        "wire format behind this daemon: usage, settlement and cut-off; openai, anthropic, gemini",
+        one_of("openai", "anthropic", "gemini"),
+    ),
+    Variable(
+        "FAIRVISOR_BACKEND_URL",
+        "backend",
+        None,
+        "upstream of mode reverse_proxy: http://…, https://… or unix:/path",
+        parse_upstream_url,
+    ),
+    Variable(
+        "FAIRVISOR_WRAPPER_AUTH",
+        "wrapper_auth",
+        "composite",
+        "credentials of mode wrapper: composite (CLIENT_JWT:UPSTREAM_KEY) or passthrough",
+        one_of("composite", "passthrough"),
+    ),
+    Variable(
+        "FAIRVISOR_STRIP_REQUEST_HEADERS",
+        "strip_request_headers",
+        "",
+        "comma list of request headers that do not go upstream",
+        str,
+    ),
+    Variable(
+        "FAIRVISOR_UPSTREAM_CONNECT_TIMEOUT",
+        "upstream_connect_timeout",
+        "5",
+        "seconds to connect to an upstream; then 504",
+        positive,
+    ),
+    Variable(
+        "FAIRVISOR_UPSTREAM_TIMEOUT",
+        "upstream_timeout",
+        "300",
+        "seconds an upstream may be silent, before its answer (then 504) or within it",
+        positive,
+    ),
+    Variable(
+        ADMIN_SOCKET,
+        "admin_socket",
+        DEFAULT_ADMIN_SOCKET,
+        "path of the admin socket (mode 0600), or none; if the default cannot be had, "
+        "$XDG_RUNTIME_DIR/fairvisor/admin.sock, and without that a warning",
+        str,
+    ),
+    Variable(
+        "FAIRVISOR_GEOIP_FILE", "geoip_file", None, "MaxMind country database for ip:country", str
+    ),
+    Variable(
+        "FAIRVISOR_TOR_EXITS_FILE", "tor_exits_file", None, "list of Tor exits for ip:tor", str
+    ),
+    Variable(
+        "FAIRVISOR_BUNDLE_SIGNING_KEY",
+        "signing_key",
+        None,
+        "key of signed bundles; with it, unsigned ones are refused",
+        str.encode,
+    ),
+    Variable(
+        "FAIRVISOR_DEBUG_SESSION_SECRET",
+        "debug_session_secret",
+        None,
+        "opens debug sessions, whose answers explain themselves; without it there are none",
+        str.encode,
+    ),
+)
+
+NOT_YET: Mapping[str, tuple[str, ...]] = {
+    "FAIRVISOR_STORE": ("local",),
+    "FAIRVISOR_SAAS_URL": (),
+    "FAIRVISOR_EDGE_ID": (),
+    "FAIRVISOR_EDGE_TOKEN": (),
+    "FAIRVISOR_CONFIG_POLL_INTERVAL": (),
+    "FAIRVISOR_HEARTBEAT_INTERVAL": (),
+    "FAIRVISOR_EVENT_FLUSH_INTERVAL": (),
+}
+"""Variables of the specification that this version does not act on, with values that it honours."""
