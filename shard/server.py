@@ -21,6 +21,7 @@ from setproctitle import setproctitle
 from protocol import control
 from protocol.frames import DECIDE, HELLO, FrameError, pack
 from protocol.operations import RuleSpec
+from shard.caution import CautiousClock
 from shard.lifelines import Lifelines, receive_first
 from shard.peer import Peer
 from shard.service import ShardService
@@ -50,6 +51,7 @@ class ShardServer:
         self._poll = select.epoll()
         self._links: dict[int, Peer] = {}
         self._lifelines = Lifelines(self._poll)
+        self._caution = CautiousClock(0, 0)
         self._ending = 0.0
         self._service: ShardService | None = None
         self._orders: StoreOrders | None = None
@@ -113,7 +115,8 @@ class ShardServer:
             storing.go_on(now)
         if now - self._tidied >= TIDY_SECONDS and self._service is not None:
             self._tidied = now
-            self._service.tidy(now_us(), TIDY_BUDGET)
+            moment = self._caution.at(now_us(), time.monotonic_ns() // 1000)
+            self._service.tidy(moment, TIDY_BUDGET)
 
     def _accept(self) -> None:
         try:
@@ -243,6 +246,8 @@ class ShardServer:
                     self._storing = Storing(
                         self._index, self._orders, self._service, self._notice, lambda: peers
                     )
+                    steady = time.monotonic_ns() // 1000
+                    self._caution = CautiousClock(self._storing.newest, steady)
                 if len(self._links) == 0:
                     self._open()
                 self._tell(control.PREPARED, generation)

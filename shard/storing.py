@@ -31,7 +31,10 @@ class Storing:
         folder = StateFolder(Path(orders.folder))
         place = Place(orders.run, index, orders.shards, orders.life)
         self._peers = peers
-        self._tails = restore(folder, place, service, time.time_ns() // 1000, tell)
+        restored = restore(folder, place, service, time.time_ns() // 1000, tell)
+        self.newest = restored.newest
+        """When a counter was last stored, in microseconds since the epoch; 0 if none was."""
+        self._tails = restored.links
         self._journal = Journal(folder, place, orders.durability, service, tell, self._links)
         self._born = time.monotonic()
         self._journal.open(self._born)

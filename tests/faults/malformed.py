@@ -107,7 +107,7 @@ def malformed(
         daemon = serve(
             bundle(), mode=mode, unix=True, wrapper_auth="passthrough",
             provider_openai_url=upstream.url if mode == "hybrid" else "",
-            shared_dict_size="8m",
+            shared_dict_size="8m", reservation_ttl=20,
         )  # fmt: skip
         pids = daemon.pids()
         for number, seconds in enumerate(times):
