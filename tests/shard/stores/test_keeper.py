@@ -154,7 +154,7 @@ def test_a_database_of_a_newer_version_is_left_alone(folder: StateFolder) -> Non
     connection = open_database(folder.database)
     connection.execute("PRAGMA user_version = 99")
     connection.close()
-    with pytest.raises(StateError, match="version 99, this program knows 1"):
+    with pytest.raises(StateError, match="version 99, this program knows 2"):
         Keeper(folder, None, print).start(0, T0)
     assert list(folder.path.glob("*.damaged-*")) == []
 
