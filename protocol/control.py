@@ -34,7 +34,9 @@ Child to supervisor
     [NOTICE, level, line]                      something for the log
     [FAILED, line, traceback]                  why it ends by itself
 
-End of file on the pair means that the other side is gone: a child then exits at once.
+End of file on the pair means that the other side is gone: a child then exits at once. A shard
+exits once it has heard of the ends of its fronts, which may have died without answering; the kernel
+tells it of the supervisor's end by SIGUSR2, and kills all others.
 """
 
 from traceback import TracebackException

@@ -7,8 +7,10 @@ Front to shard (times in integer microseconds since the epoch)
     [DECIDE, generation, now, [item, ...]]        item = [rid?, number, key, cost, number, key, …]
     [UNDO, generation, now, [[number, key, cost, charged_at, verdict, rid], ...]]   no reply
     [SETTLE, now, [[rid, usage], ...]]
-    [HELLO, link, received]  first on a connection: which link this is (bytes), and how many
-                             replies have arrived on it so far
+    [HELLO, link, received, numbered]
+                             first on a connection: which link this is (bytes), how many replies
+                             have arrived on it so far, and how many items it has asked; with it
+                             come the descriptors of `protocol.answered`
 Shard to front, one per DECIDE or SETTLE
     [now, [reply, ...]]      a verdict for a one-operation item, else the list of its verdicts;
                              for SETTLE [number, identity, reserved, actual] by rule, or None

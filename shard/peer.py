@@ -3,15 +3,28 @@
 import socket
 
 from protocol.frames import FrameReader
+from shard.unanswered import Unanswered
 
 
 class Peer:
     """A connected socket. `out` may be sent; `fresh` are replies that are to be stored first.
 
-    Of a front's link: its name, and how many frames were applied and replied to.
+    Of a front's link: its name, how many frames were applied and replied to, and what was charged
+    that may not have been answered; `handed` are descriptors that came with its greeting.
     """
 
-    __slots__ = ("applied", "blocked", "fresh", "link", "out", "reader", "replied", "sock")
+    __slots__ = (
+        "applied",
+        "blocked",
+        "fresh",
+        "handed",
+        "link",
+        "out",
+        "reader",
+        "replied",
+        "sock",
+        "unanswered",
+    )
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
@@ -22,6 +35,8 @@ class Peer:
         self.applied = 0
         self.replied = 0
         self.fresh = b""
+        self.unanswered: Unanswered | None = None
+        self.handed: list[int] = []
 
     def told(self) -> tuple[object, ...]:
         """Return what the log is to say of the link, for this turn of the loop."""

@@ -6,6 +6,7 @@ fronts sent in a turn of the loop is kept with one write before any of it is ans
 """
 
 import gc
+import os
 import select
 import signal
 import socket
@@ -18,8 +19,10 @@ import msgspec
 from setproctitle import setproctitle
 
 from protocol import control
-from protocol.frames import HELLO, FrameError, pack
+from protocol.frames import DECIDE, HELLO, FrameError, pack
 from protocol.operations import RuleSpec
+from shard.caution import CautiousClock
+from shard.lifelines import Lifelines, receive_first
 from shard.peer import Peer
 from shard.service import ShardService
 from shard.stores.restore import StoreOrders
@@ -32,6 +35,10 @@ MAX_UNSENT = 16 << 20
 TIDY_SECONDS = 0.1
 TIDY_BUDGET = 2_000
 IDLE_SECONDS = 1.0
+LAST_SECONDS = 1.0
+"""How long a shard that is to end waits for its fronts' ends: they may have died unanswered."""
+LAST_PATIENCE = 0.02
+LAST_ALARM = 3
 
 
 class ShardServer:
@@ -43,6 +50,9 @@ class ShardServer:
         self._listener = listener
         self._poll = select.epoll()
         self._links: dict[int, Peer] = {}
+        self._lifelines = Lifelines(self._poll)
+        self._caution = CautiousClock(0, 0)
+        self._ending = 0.0
         self._service: ShardService | None = None
         self._orders: StoreOrders | None = None
         self._storing: Storing | None = None
@@ -69,11 +79,17 @@ class ShardServer:
                     handler = handlers.get(fd)
                     if handler is not None:
                         handler()
+                        continue
+                    bereft = self._lifelines.get(fd)
+                    if bereft is not None:
+                        self._bereaved(fd, bereft)
                 elif mask & (select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR):
                     self._serve(fd, peer)
                 elif mask & select.EPOLLOUT:
                     self._send(fd, peer)
             self._after_turn(time.monotonic())
+            if self._ending and self._is_over():
+                break
         if self._storing is not None:
             self._storing.close()
 
@@ -81,6 +97,8 @@ class ShardServer:
         """Return how long the loop may wait for something to happen."""
         if self._resets:
             return 0
+        if self._ending:
+            return LAST_PATIENCE
         return IDLE_SECONDS if self._storing is None else self._storing.patience
 
     def _after_turn(self, now: float) -> None:
@@ -97,7 +115,8 @@ class ShardServer:
             storing.go_on(now)
         if now - self._tidied >= TIDY_SECONDS and self._service is not None:
             self._tidied = now
-            self._service.tidy(now_us(), TIDY_BUDGET)
+            moment = self._caution.at(now_us(), time.monotonic_ns() // 1000)
+            self._service.tidy(moment, TIDY_BUDGET)
 
     def _accept(self) -> None:
         try:
@@ -110,12 +129,9 @@ class ShardServer:
 
     def _serve(self, fd: int, peer: Peer) -> None:
         service = self._service
-        try:
-            data = peer.sock.recv(READ_BYTES)
-        except (BlockingIOError, InterruptedError):
+        data = _read(peer)
+        if data is None:
             return
-        except OSError:
-            data = b""
         if not data or service is None:
             self._drop(fd, peer)
             return
@@ -130,6 +146,8 @@ class ShardServer:
                 if reply is not None:
                     peer.replied += 1
                     frames.append(pack(reply))
+                    if peer.unanswered is not None and message[0] == DECIDE:
+                        peer.unanswered.applied(message, reply)
         except (FrameError, TypeError, ValueError, LookupError) as error:
             log(f"shard {self._index}: link dropped: {error}")
             self._drop(fd, peer)
@@ -143,10 +161,33 @@ class ShardServer:
             self._send(fd, peer)
 
     def _greet(self, peer: Peer, message: list[object]) -> None:
+        match message:
+            case [_, bytes(link), int(received), int(numbered)] if link and not peer.link:
+                peer.link = link
+            case _:
+                raise FrameError(f"not a greeting: {message!r}")
+        self._lifelines.greeted(peer, numbered)
         if self._storing is None:
             peer.out += NOT_KNOWN
         else:
-            self._storing.greet(peer, message)
+            self._storing.greet(peer, received)
+
+    def _bereaved(self, lifeline: int, peer: Peer) -> None:
+        fd = peer.sock.fileno()
+        if fd >= 0:
+            self._serve(fd, peer)  # as long as there is something: this comes again
+        elif self._service is not None:
+            count = self._lifelines.ended(lifeline, self._service)
+            if count:
+                log(f"shard {self._index}: {count} requests of a dead front were never answered")
+
+    def _end(self) -> None:
+        """End, but first hear of the fronts' ends: the supervisor's death is theirs, too."""
+        self._ending = self._ending or time.monotonic() + LAST_SECONDS
+
+    def _is_over(self) -> bool:
+        everybody_gone = not (self._links or self._lifelines)
+        return everybody_gone or time.monotonic() >= self._ending
 
     def _send(self, fd: int, peer: Peer) -> None:
         try:
@@ -154,8 +195,7 @@ class ShardServer:
         except (BlockingIOError, InterruptedError):
             sent = 0
         except OSError:
-            self._drop(fd, peer)
-            return
+            sent = len(peer.out)  # it is gone; what it said before is still to be read
         waiting = len(peer.out) > sent
         peer.out = peer.out[sent:]
         if len(peer.out) > MAX_UNSENT:
@@ -171,6 +211,9 @@ class ShardServer:
         del self._links[fd]
         self._served.pop(fd, None)
         peer.sock.close()
+        for handed in peer.handed:
+            os.close(handed)
+        peer.handed = []
 
     def _hear(self) -> None:
         try:
@@ -180,7 +223,8 @@ class ShardServer:
         except OSError:
             data = b""
         if not data:
-            self._running = False
+            self._poll.unregister(self._supervisor.sock)
+            self._end()
             return
         for message in self._supervisor.reader.feed(data):
             self._obey(message)
@@ -202,6 +246,8 @@ class ShardServer:
                     self._storing = Storing(
                         self._index, self._orders, self._service, self._notice, lambda: peers
                     )
+                    steady = time.monotonic_ns() // 1000
+                    self._caution = CautiousClock(self._storing.newest, steady)
                 if len(self._links) == 0:
                     self._open()
                 self._tell(control.PREPARED, generation)
@@ -216,7 +262,7 @@ class ShardServer:
             case [control.SNAPSHOT] if self._storing is not None:
                 self._storing.take_snapshot()
             case [control.DRAIN]:
-                self._running = False
+                self._end()
 
     def _reset_on(self) -> None:
         """Go on with the oldest reset; fronts that wait are answered in between."""
@@ -250,7 +296,17 @@ class ShardServer:
             sock.sendall(pack(message))
             sock.settimeout(0)
         except OSError:
-            self._running = False
+            self._end()
+
+
+def _read(peer: Peer) -> bytes | None:
+    """Return what has come, b"" at the end, None if nothing has."""
+    try:
+        return peer.sock.recv(READ_BYTES) if peer.link else receive_first(peer, READ_BYTES)
+    except (BlockingIOError, InterruptedError):
+        return None
+    except OSError:
+        return b""
 
 
 def now_us() -> int:
@@ -268,6 +324,8 @@ def run(index: int, control_fd: int, listen_fd: int) -> None:
     setproctitle(f"fairvisor: shard {index}")
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    # The supervisor is dead, which the end of its socket says, too: no shard may linger for ever.
+    signal.signal(signal.SIGUSR2, lambda *_: signal.alarm(LAST_ALARM))
     # States hold no circles; what the collector would walk is every counter there is.
     gc.disable()
     ShardServer(index, socket.socket(fileno=control_fd), socket.socket(fileno=listen_fd)).run()

@@ -15,14 +15,14 @@ from functools import partial
 from itertools import chain
 
 from protocol.frames import DECIDE, SETTLE, UNDO, FrameError
-from protocol.operations import Key, RuleSpec
+from protocol.operations import Key, RuleSpec, Wire
 from protocol.usage import Usage
 from shard import breakers
 from shard.changes import Changes
 from shard.counters import CounterStore
 from shard.reservations import Reservations
 from shard.tables import CounterTable
-from shard.transaction import Entry, Transactions
+from shard.transaction import Entry, Transactions, charges
 
 MAX_SKEW = 2_000_000
 """Microseconds that stamps of two fronts may differ without meaning a clock that was set."""
@@ -103,6 +103,13 @@ class ShardService:
                 settle = self._transactions.settle
                 return [now, [settle(rid, _usage(usage), now) for rid, usage in settlements]]
         raise FrameError(f"not a frame for a shard: {message[:2]!r}")
+
+    def take_back(self, generation: int, item: list[Wire], reply: Wire, charged_at: int) -> None:
+        """Undo what is left of one request's charges: its front died and never answered it."""
+        tables = self._generations.get(generation)
+        if tables is not None:
+            undos = charges(tables, item, reply, charged_at)
+            self._transactions.undo(tables, undos, self._latest)
 
     def tidy(self, now: int, budget: int) -> None:
         """Drop a bounded number of counters and reservations whose time is over."""

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from protocol.frames import HELLO, FrameError, pack
+from protocol.frames import HELLO, pack
 from shard.peer import Peer
 from shard.service import ShardService
 from shard.stores.folder import StateFolder
@@ -31,7 +31,10 @@ class Storing:
         folder = StateFolder(Path(orders.folder))
         place = Place(orders.run, index, orders.shards, orders.life)
         self._peers = peers
-        self._tails = restore(folder, place, service, time.time_ns() // 1000, tell)
+        restored = restore(folder, place, service, time.time_ns() // 1000, tell)
+        self.newest = restored.newest
+        """When a counter was last stored, in microseconds since the epoch; 0 if none was."""
+        self._tails = restored.links
         self._journal = Journal(folder, place, orders.durability, service, tell, self._links)
         self._born = time.monotonic()
         self._journal.open(self._born)
@@ -46,18 +49,9 @@ class Storing:
         """How long the loop may wait for something to happen, in seconds."""
         return _BUSY_SECONDS if self._journal.busy else _TURN_SECONDS
 
-    def greet(self, peer: Peer, message: list[object]) -> None:
-        """Agree with a front on what of its link was applied by the shard that was here before.
-
-        Raises:
-            FrameError: that is no greeting.
-        """
-        match message:
-            case [_, bytes(link), int(received)]:
-                tail = self._tails.pop(link, None)
-            case _:
-                raise FrameError(f"not a greeting: {message!r}")
-        peer.link = link
+    def greet(self, peer: Peer, received: int) -> None:
+        """Agree with a front on what of its link was applied by the shard that was here before."""
+        tail = self._tails.pop(peer.link, None)
         if tail is None:
             peer.out += NOT_KNOWN
             return

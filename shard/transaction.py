@@ -184,6 +184,35 @@ def store(table: CounterTable, key: Key, state: object, now: int) -> None:
         table.note((table.counters, key))
 
 
+def charges(
+    tables: Sequence[CounterTable], item: list[Wire], reply: Wire, charged_at: int
+) -> list[list[Wire]]:
+    """Return the undos for what an item was granted and has not put back itself (see `decide`).
+
+    Loop counts stay: they count attempts.
+    """
+    first = len(item) % 3
+    count = len(item) // 3
+    standing: list[list[Wire]] = []
+    segment, segment_start = -1, 0
+    for index, verdict in enumerate(reply if count > 1 else [reply]):
+        if verdict is None:
+            continue
+        number, key, cost = item[first + 3 * index : first + 3 * index + 3]
+        table = tables[number]
+        if table.segment != segment:
+            segment, segment_start = table.segment, len(standing)
+        if not granted(verdict):
+            if not table.shadow:
+                return []
+            del standing[segment_start:]
+        elif table.kind != "loop":
+            reserves = first and table.settle and not (table.settle == "usd" and type(cost) is int)
+            amount = cost[0] if type(cost) is list else cost
+            standing.append([number, key, amount, charged_at, None, item[0] if reserves else b""])
+    return standing
+
+
 def _is_of(number: int, entry: "Entry") -> bool:
     return entry[0].number == number
 

@@ -16,7 +16,9 @@ Rules
 
 import asyncio
 import logging
+import os
 from collections import deque
+from collections.abc import Callable
 
 from daemon.front.request_reader import Inbound, Refusal, RequestReader
 from daemon.front.surroundings import Server, Watcher
@@ -42,6 +44,7 @@ class HttpConnection(asyncio.Protocol):
         "_eof",
         "_excess",
         "_expects",
+        "_fd",
         "_held",
         "_last",
         "_opening",
@@ -62,6 +65,7 @@ class HttpConnection(asyncio.Protocol):
     def __init__(self, server: Server) -> None:
         self._server = server
         self._transport: asyncio.Transport | None = None
+        self._fd = -1
         self._current: tuple[bool, bytes, bool] | None = None
         """Of the request being decided: keep alive, Connection line, HEAD."""
         self._queue: deque[tuple[Inbound, bool, bytes]] = deque()
@@ -87,6 +91,8 @@ class HttpConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take a new connection, or turn it away when there are too many."""
         self._transport = transport  # type: ignore[assignment]  # a stream's transport
+        sock = transport.get_extra_info("socket")
+        self._fd = -1 if sock is None else sock.fileno()
         address = transport.get_extra_info("peername")
         peer = address[0] if isinstance(address, tuple) else ""
         server = self._server
@@ -227,24 +233,41 @@ class HttpConnection(asyncio.Protocol):
         """Whether the client has left, so that no answer can reach it."""
         return self._transport is None
 
-    def respond(self, head: bytes, body: bytes = b"") -> None:
+    def respond(
+        self, head: bytes, body: bytes = b"", about_to: Callable[[], None] | None = None
+    ) -> None:
         """Answer the request being decided.
 
         `head` is the status line and fields, each ended by CRLF, without Connection and the final
-        empty line.
+        empty line. `about_to` is called when nothing but a system call is left to do.
         """
         transport = self._transport
         current = self._current
         if transport is None or current is None:
+            if about_to is not None:
+                about_to()
             return
         keep, line, headless = current
         if keep and (self._uploading or (self._last and self._is_through())):
             keep, line = False, _CONNECTION[False]
-        transport.write(
+        data = (
             b"".join((head, line, b"\r\n", b"" if headless else body))
             if line or body
             else head + b"\r\n"
         )
+        # Not through the transport, which would wait for the end of the loop's turn: what dies in
+        # between has been charged and not answered. It costs no more.
+        waiting = self._fd < 0 or transport.get_write_buffer_size()
+        if about_to is not None:
+            about_to()
+        if not waiting:
+            try:
+                data = data[os.write(self._fd, data) :]
+            except OSError:  # full, or gone: the transport finds out
+                transport.write(data)
+                data = b""
+        if data:
+            transport.write(data)
         self._answered(keep=keep)
 
     def attach(self, watcher: Watcher) -> None:

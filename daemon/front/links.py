@@ -9,15 +9,19 @@ Rules
   late, because its charges may have to be taken back.
 - A link that is down reconnects with back-off; meanwhile only undos wait for it. What it had under
   way when it broke is settled with the shard before anything else is asked (`in_flight`).
+- Requests are numbered, so that answers can be noted where the shard finds them if this process is
+  killed (`protocol.answered`).
 """
 
 import asyncio
 import logging
+import socket
 from collections import Counter
 from collections.abc import Callable
 from secrets import token_bytes
 from typing import Any, Protocol
 
+from daemon.front.answered import AnsweredPage, Lifeline
 from daemon.front.in_flight import InFlight
 from protocol.frames import DECIDE, HELLO, SETTLE, UNDO, FrameError, FrameReader, pack
 
@@ -46,8 +50,20 @@ class Owner(Protocol):
 class Link:
     """One shard as seen from a front. `clock` gives the time in microseconds since the epoch."""
 
-    def __init__(self, shard: int, path: str, timeout: float, clock: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        shard: int,
+        path: str,
+        timeout: float,
+        clock: Callable[[], int],
+        lifeline: Lifeline | None = None,
+    ) -> None:
         self.shard = shard
+        self._page = AnsweredPage()
+        self.answered = self._page.slots
+        """Where whoever answers a request notes its number, by number modulo the slots."""
+        self._numbered = 0
+        self._lifeline = lifeline
         self._path = path
         self._timeout = timeout
         self._clock = clock
@@ -99,11 +115,14 @@ class Link:
         if self._greeting is not None:
             self._greeting.close()
 
-    def decide(self, generation: int, item: list[object], owner: Owner) -> None:
-        """Ask the shard to apply one request's operations."""
+    def decide(self, generation: int, item: list[object], owner: Owner) -> int:
+        """Ask the shard to apply one request's operations; return the request's number.
+
+        That is 0 if it cannot be asked.
+        """
         if self._transport is None or self._flight.waiting + len(self._owners) >= MAX_WAITING:
             owner.unavailable(self.shard)
-            return
+            return 0
         if generation != self._generation:
             self._seal()
             self._generation = generation
@@ -112,6 +131,8 @@ class Link:
         if not self._flushing:
             self._flushing = True
             self._loop.call_soon(self._flush)
+        self._numbered = number = self._numbered + 1
+        return number
 
     def undo(self, generation: int, undos: list[list[object]]) -> None:
         """Take operations back; nothing is answered.
@@ -219,7 +240,9 @@ class Link:
     async def _connect(self) -> None:
         while not self._stopped:
             try:
-                await self._loop.create_unix_connection(lambda: _LinkProtocol(self), self._path)
+                await self._loop.create_unix_connection(
+                    lambda: _LinkProtocol(self), sock=self._greeted()
+                )
             except OSError:
                 await asyncio.sleep(self._backoff)
                 self._backoff = min(self._backoff * 2, _MAX_BACKOFF)
@@ -229,13 +252,34 @@ class Link:
                     break
         self._connecting = None
 
+    def _greeted(self) -> socket.socket:
+        """Return a connection on which the shard is asked what it knows of this link.
+
+        Raises:
+            OSError: there is none to be had.
+        """
+        hello = pack([HELLO, self._identity, self._flight.received, self._numbered])
+        lifeline = -1 if self._lifeline is None else self._lifeline.fd
+        handed = [self._page.fd, lifeline]
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            sock.settimeout(0)
+            sock.connect(self._path)
+            if -1 in handed:
+                sock.sendall(hello)
+            else:
+                socket.send_fds(sock, [hello], handed)
+        except OSError:
+            sock.close()
+            raise
+        return sock
+
     def opened(self, transport: asyncio.Transport) -> None:
-        """Take the connection to the shard, and ask what it knows of this link."""
+        """Take the connection to the shard."""
         if self._stopped:
             transport.close()
             return
         self._greeting = transport
-        transport.write(pack([HELLO, self._identity, self._flight.received]))
 
     def _welcome(self, message: list[Any]) -> None:
         """Go on where the shard is; the link is up from now on."""

@@ -22,6 +22,7 @@ from daemon.engine.engine import Engine
 from daemon.engine.learned import LearnedCompletions
 from daemon.engine.sources import Sources
 from daemon.front import files
+from daemon.front.answered import Lifeline
 from daemon.front.app import App, now_us
 from daemon.front.debug import DebugSessions
 from daemon.front.links import Link
@@ -98,8 +99,9 @@ class _Front:
         settings, role = self._settings, self._role
         trusted = TrustedProxies.parse(settings.trusted_proxies)
         self._trusted = trusted
+        lifeline = Lifeline()
         links = [
-            Link(shard, path, settings.owner_timeout, now_us)
+            Link(shard, path, settings.owner_timeout, now_us, lifeline)
             for shard, path in enumerate(role.shard_paths)
         ]
         for link in links:
@@ -260,8 +262,12 @@ class _Front:
         os._exit(1)
 
     def orphaned(self) -> None:
-        """End at once: without a supervisor nobody would restart or stop this process."""
-        self._stopped.set()
+        """End at once: without a supervisor nobody would restart or stop this process.
+
+        Not by way of its links: whoever waits for a shard would be told that the shard is gone.
+        """
+        if not self._stopped.is_set():
+            os._exit(1)
 
 
 def _settle_garbage() -> None:

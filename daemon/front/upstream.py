@@ -308,8 +308,8 @@ class UpstreamConnection(asyncio.Protocol):
             self._reusable = parser.should_keep_alive()
 
     def on_body(self, chunk: bytes) -> None:
-        """Keep a piece until it is handed over."""
-        if not self._headless:
+        """Keep a piece until it is handed over; what comes behind the answer is none."""
+        if not self._headless and not self._complete:
             self._pieces.append(chunk)
 
     def on_message_complete(self) -> None:

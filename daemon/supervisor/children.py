@@ -49,7 +49,8 @@ class Child:
     """A front or shard that is meant to be running. `hear` gets its messages.
 
     `ended` is called after every end with how it ended, `hopeless` instead of another start.
-    `ready` is set by whoever hears that it is; `proven`: whether it ever was.
+    `ready` is set by whoever hears that it is; `proven`: whether it ever was. `at_our_end` is the
+    signal that it gets from the kernel when the supervisor is gone.
     """
 
     def __init__(  # noqa: PLR0913 - what to run and whom to tell
@@ -62,6 +63,7 @@ class Child:
         started: Callable[["Child"], None],
         ended: Callable[["Child", str], None],
         hopeless: Callable[["Child", str], None],
+        at_our_end: int = signal.SIGKILL,
     ) -> None:
         self.name = name
         self.ready = False
@@ -78,6 +80,7 @@ class Child:
         self._started = started
         self._ended = ended
         self._hopeless = hopeless
+        self._at_our_end = at_our_end
         self._transport: asyncio.Transport | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._released = asyncio.Event()
@@ -148,7 +151,7 @@ class Child:
                 # A terminal's Ctrl-C is the supervisor's to hear; a child that is just starting
                 # could not ignore it yet.
                 start_new_session=True,
-                preexec_fn=partial(_die_with, os.getpid()),
+                preexec_fn=partial(_die_with, os.getpid(), self._at_our_end),
             )
         except OSError as error:  # no memory or no descriptors left, for now
             ours.close()
@@ -194,8 +197,8 @@ class _Control(asyncio.Protocol):
         self.closed.set()
 
 
-def _die_with(parent: int) -> None:
-    """Have the kernel end this child when the supervisor ends, however it ends (prctl(2))."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+def _die_with(parent: int, number: int) -> None:
+    """Have the kernel signal this child when the supervisor ends, however it ends (prctl(2))."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
     if os.getppid() != parent:
         os._exit(1)

@@ -150,6 +150,7 @@ class Supervisor:
                     self._shard_started,
                     self._ended,
                     self._hopeless,
+                    signal.SIGUSR2,
                 )
             )
             self._keep_open(listener)

@@ -70,6 +70,8 @@ def fold(connection: sqlite3.Connection, image: Image, part: Part, segments: Ite
     for identity in image.forgotten:
         rule = (numbers[identity], *own)
         connection.execute("DELETE FROM counters WHERE rule = ? AND placement % ? = ?", rule)
+    if image.newest:
+        connection.execute("INSERT OR REPLACE INTO about VALUES ('newest', ?)", (image.newest,))
     left_out = 0
     for identity, counters in image.counters.items():
         left_out += _fold_rule(connection, image, identity, numbers[identity], counters)
@@ -200,6 +202,16 @@ def reservations(connection: sqlite3.Connection, part: Part) -> dict[bytes, Kept
         before = found.get(rid)
         found[rid] = Kept(charged_at, (*(before.entries if before else ()), entry))
     return found
+
+
+def newest(connection: sqlite3.Connection) -> int:
+    """Return when a counter was last written, in microseconds since the epoch; 0 if none is there.
+
+    By the shards' logs that were folded last, so that a clock that was wrong for a while is
+    forgotten.
+    """
+    row = connection.execute("SELECT value FROM about WHERE name = 'newest'").fetchone()
+    return int(row[0] or 0) if row else 0
 
 
 def expire(connection: sqlite3.Connection, now: int, reservation_ttl: int) -> None:

@@ -78,6 +78,8 @@ class Image:
         self.counters: dict[str, dict[Key, Written]] = {}
         self.forgotten: set[str] = set()
         self.complete = False
+        self.newest = 0
+        """The latest stamp, in microseconds since the epoch."""
         self.reservations: dict[bytes, Kept | None] = {}
         self.links: dict[bytes, LinkTail] = {}
         self._limiters: dict[str, AnyLimiter] = {}
@@ -99,6 +101,7 @@ class Image:
                 for slot, kind, identity, params in each.rules:
                     slots[slot] = identity
                     self._define(identity, StoredRule(kind, params))
+                self.newest = max(self.newest, each.stamp)
                 if each.mark == MARK_BEGIN:
                     fresh = Image()
                 self._apply(each, slots)

@@ -12,11 +12,13 @@ Rules
 
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
 
+from shard.caution import CautiousClock
 from shard.stores import database
 from shard.stores.database import Part
 from shard.stores.folder import Segment, StateError, StateFolder, sync_folder
@@ -34,11 +36,20 @@ RETRY_SECONDS = 5.0
 class Keeper:
     """The writer of one state folder. Times: `now` in seconds since the epoch, as of a clock.
 
-    `reservation_ttl` in microseconds; None leaves alone what has expired.
+    `reservation_ttl` in microseconds; None leaves alone what has expired. `steady` gives
+    nanoseconds that no hand sets.
     """
 
-    def __init__(self, folder: StateFolder, reservation_ttl: int | None, tell: Tell) -> None:
+    def __init__(
+        self,
+        folder: StateFolder,
+        reservation_ttl: int | None,
+        tell: Tell,
+        steady: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
         self._folder = folder
+        self._steady = steady
+        self._caution = CautiousClock(0, 0)
         self._ttl = reservation_ttl
         self._tell = tell
         self._connection: sqlite3.Connection | None = None
@@ -69,7 +80,11 @@ class Keeper:
             ) from None
         except (sqlite3.Error, OSError) as error:
             raise StateError(f"{path} cannot be written: {error}") from None
+        self._expired_at = now  # nothing is dropped before the store's own time is known
         self.turn(now, everything=True)
+        with suppress(sqlite3.Error):
+            newest = database.newest(self._connection)
+            self._caution = CautiousClock(newest, self._steady() // 1000)
         return self._run
 
     @property
@@ -87,6 +102,7 @@ class Keeper:
         """Fold what is waiting if it is worth it or old enough; drop what has expired."""
         if self._connection is None or (now < self._retry_at and not everything):
             return
+        believed = self._caution.at(int(now * 1_000_000), self._steady() // 1000)
         try:
             waiting = [each for each in self._folder.segments() if self._is_complete(each)]
             size = sum(self._sizes(waiting))
@@ -96,7 +112,7 @@ class Keeper:
                 self._folded_at = now
             if self._ttl is not None and abs(now - self._expired_at) >= EXPIRE_SECONDS:
                 self._expired_at = now
-                database.expire(self._connection, int(now * 1_000_000), self._ttl)
+                database.expire(self._connection, believed, self._ttl)
             if self._complained:
                 self._complained = ""
                 self._tell("warning", f"{self._folder.database} is written again")

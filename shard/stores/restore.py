@@ -16,6 +16,7 @@ import msgspec
 
 from protocol.operations import RuleSpec
 from shard.algorithms.registry import build
+from shard.caution import CautiousClock
 from shard.reservations import Held
 from shard.service import ShardService
 from shard.stores.database import Part
@@ -53,19 +54,32 @@ class Place:
     life: int
 
 
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What a store knows beside counters: of the fronts' links, and its newest stamp (or 0)."""
+
+    links: dict[bytes, LinkTail]
+    newest: int
+
+
 def restore(
     folder: StateFolder, place: Place, service: ShardService, now: int, tell: Tell
-) -> dict[bytes, LinkTail]:
-    """Fill a service that has its rule tables; return what is known of the fronts' links.
+) -> Restored:
+    """Fill a service that has its rule tables.
 
-    `now` is in microseconds since the epoch. What cannot be read is told and left out.
+    `now` is in microseconds since the epoch: what would be fresh by then is left out, unless the
+    clock may be wrong (`shard.caution`). What cannot be read is told and left out.
     """
     try:
         view = read_view(folder, partial(_is_of, place))
     except NewerDatabaseError as error:
         tell("error", f"{folder.database} is left alone: {error}")
-        return {}
+        return Restored({}, 0)
+    newest = 0
     try:
+        with suppress(sqlite3.Error):  # what cannot be read is told below
+            newest = view.newest()
+        now = CautiousClock(newest, 0).at(now, 0)
         for problem in view.problems:
             tell("error", problem)
         tables = {table.identity: table for table in service.tables}
@@ -83,7 +97,8 @@ def restore(
             # nobody writes there any more: it is ready to be folded
             with suppress(OSError):
                 folder.file(segment).rename(folder.file(replace(segment, done=True)))
-    return {link: tail for each in view.stretches for link, tail in each.image.links.items()}
+    links = {link: tail for each in view.stretches for link, tail in each.image.links.items()}
+    return Restored(links, newest)
 
 
 def _is_of(place: Place, segment: Segment) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-VERSION = 1
+VERSION = 2
 APPLICATION = 0x66767372
 _BUSY_SECONDS = 10.0
 _WAL_BYTES = 16 << 20
@@ -54,7 +54,15 @@ CREATE VIEW state AS
     FROM counters JOIN rules ON rules.id = counters.rule;
 """
 
-MIGRATIONS: Mapping[int, Callable[[sqlite3.Connection], None]] = {}
+
+def _note_newest(connection: sqlite3.Connection) -> None:
+    """Version 2 notes when a counter was last written, for which version 1 needs a scan."""
+    connection.execute(
+        "INSERT OR REPLACE INTO about SELECT 'newest', MAX(updated_us) FROM counters"
+    )
+
+
+MIGRATIONS: Mapping[int, Callable[[sqlite3.Connection], None]] = {1: _note_newest}
 """From a version of the file to the next; each runs in the transaction that raises the version."""
 
 
@@ -71,6 +79,7 @@ def open_database(path: Path) -> sqlite3.Connection:
     """
     connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
     try:
+        _refuse_newer(_version(connection))  # before anything is written to it
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")  # a log goes only once its fold is on disk
@@ -118,8 +127,6 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
 
 def _bring_up_to_date(connection: sqlite3.Connection) -> None:
     version = _version(connection)
-    if version > VERSION:
-        raise NewerDatabaseError(_newer(version))
     if version == 0:
         with transaction(connection):
             for statement in _SCHEMA.split(";\n"):
@@ -142,8 +149,9 @@ def _check(connection: sqlite3.Connection) -> None:
 
 def _require_version(connection: sqlite3.Connection) -> None:
     version = _version(connection)
-    if version != VERSION:
-        raise NewerDatabaseError(_newer(version))
+    if version == 0:
+        raise sqlite3.DatabaseError("it is no database of counters")
+    _refuse_newer(version)  # an older one has the same tables
 
 
 def _version(connection: sqlite3.Connection) -> int:
@@ -151,5 +159,6 @@ def _version(connection: sqlite3.Connection) -> int:
     return int(version)
 
 
-def _newer(version: int) -> str:
-    return f"it has version {version}, this program knows {VERSION}"
+def _refuse_newer(version: int) -> None:
+    if version > VERSION:
+        raise NewerDatabaseError(f"it has version {version}, this program knows {VERSION}")

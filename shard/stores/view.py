@@ -48,6 +48,15 @@ class View:
         if self.connection is not None:
             self.connection.close()
 
+    def newest(self) -> int:
+        """Return the latest stamp there is, in microseconds since the epoch; 0 if there is none.
+
+        Raises:
+            sqlite3.Error: the database cannot be read.
+        """
+        stored = 0 if self.connection is None else database.newest(self.connection)
+        return max([stored, *(each.image.newest for each in self.stretches)])
+
     def rules(self) -> dict[str, StoredRule]:
         """Return the rules that have, or have had, stored counters, by identity."""
         found = {}

@@ -284,6 +284,28 @@ def test_a_damaged_database_is_set_aside(serve: Serve, tmp_path: Path) -> None:
     assert f"set aside as {aside}" in daemon.said()
 
 
+def test_a_store_of_a_newer_version_is_left_alone(serve: Serve, tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    daemon = serve(bundle(BUDGET), state_dir=state)
+    spend(daemon)
+    assert daemon.stop() == 0
+    with sqlite3.connect(state / "counters.db") as connection:
+        connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    before = (state / "counters.db").read_bytes()
+    newer = serve(bundle(BUDGET), state_dir=state, ready=False)
+    assert newer.process.wait(LATE) == 1
+    newer.process.returncode = 0  # that is how it should end
+    assert f"{state}/counters.db: it has version 99, this program knows 2; " in newer.said()
+    assert "install that version again, or move it away" in newer.said()
+    assert (state / "counters.db").read_bytes() == before
+    with sqlite3.connect(state / "counters.db") as connection:
+        connection.execute("DELETE FROM about WHERE name = 'newest'")
+        connection.execute("PRAGMA user_version = 1")  # and one that this version brings up to date
+    connection.close()
+    assert spend(serve(bundle(BUDGET), state_dir=state)) == PLENTY - 2
+
+
 def test_reservations_outlive_a_restart(serve: Serve, tmp_path: Path) -> None:
     state = tmp_path / "state"
     tokens = bundle(TOKENS)

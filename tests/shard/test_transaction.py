@@ -9,7 +9,7 @@ from protocol.usage import Usage
 from shard.counters import CounterStore
 from shard.reservations import Reservations
 from shard.tables import CounterTable
-from shard.transaction import Entry, Transactions
+from shard.transaction import Entry, Transactions, charges
 
 S = 1_000_000
 T0 = 1_700_000_000 * S
@@ -185,3 +185,30 @@ def test_retracting_takes_back_what_should_never_have_been_asked() -> None:
     assert shard.decide(7, "k", S) == S
     shard.undo([6, "f", 0, T0, None, b""])
     assert shard.decide(6, "f", 0) == 1
+
+
+@pytest.mark.parametrize(
+    ("operations", "standing"),
+    [
+        ([0, "k", S], [[0, "k", S]]),
+        ([0, "k", 6 * S], []),
+        ([0, "k", S, 1, "k", S], [[0, "k", S], [1, "k", S]]),
+        ([0, "k", S, 2, "k", 0, 1, "k", S], []),  # an enforcing policy refused
+        ([0, "k", S, 3, "k", S, 5, "k", 0, 4, "k", S], [[0, "k", S]]),  # a shadow policy did
+        ([6, "k", 0, 7, "k", S], [[7, "k", S]]),  # attempts stay
+    ],
+)
+def test_what_stands_of_a_request(operations: list[Any], standing: list[list[object]]) -> None:
+    shard = Shard()
+    reply = shard.decide(*operations)
+    undos = charges(shard.tables, operations, reply, T0)
+    assert undos == [[*each, T0, None, b""] for each in standing]
+
+
+def test_what_stands_of_a_reservation_carries_its_id() -> None:
+    shard = Shard()
+    rates = [1, 0, 0, 1, 0, 0, 0, 0]
+    item = [RID, 1, "k", S, 9, "k", S, 10, "k", 5, 10, "l", [S, rates]]
+    undos = charges(shard.tables, item, shard.decide(*item), T0)
+    assert [undo[-1] for undo in undos] == [b"", RID, b"", RID]
+    assert undos[-1][2] == S

@@ -28,7 +28,7 @@ class Client:
     def __init__(self) -> None:
         self.answers: list[bytes] = []
 
-    def respond(self, head: bytes, body: bytes = b"") -> None:
+    def respond(self, head: bytes, body: bytes = b"", _about_to: object = None) -> None:
         self.answers.append(head + body)
 
 
@@ -39,10 +39,12 @@ class Shard:
         self._box = box
         self._now = now
         self.undone: list[list[object]] = []
+        self.answered = memoryview(b"")
 
-    def decide(self, _generation: int, item: list[object], owner: Any) -> None:  # noqa: ANN401
+    def decide(self, _generation: int, item: list[object], owner: Any) -> int:  # noqa: ANN401
         reply: Any = self._box.shard.answer([0, 1, self._now, [item]])
         owner.reply(0, reply[0], reply[1][0])
+        return 0
 
     def undo(self, _generation: int, undos: list[list[object]]) -> None:
         self._box.shard.answer([1, 1, self._now, undos])

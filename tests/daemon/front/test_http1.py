@@ -1,6 +1,7 @@
 """One connection as a play: what the client sends, what it is answered, when it is let go."""
 
 import asyncio
+import socket
 from collections.abc import Callable
 
 import pytest
@@ -75,8 +76,8 @@ class Server:
 class Transport(asyncio.Transport):
     """Remembers what is done to it, and is as unforgiving as the real one after a close."""
 
-    def __init__(self, peer: object = ("192.0.2.1", 5)) -> None:
-        super().__init__({"peername": peer})
+    def __init__(self, peer: object = ("192.0.2.1", 5), sock: socket.socket | None = None) -> None:
+        super().__init__({"peername": peer, "socket": sock})
         self.sent = b""
         self.unflushed = 0
         self.reading = True
@@ -647,3 +648,54 @@ def test_whatever_happens_an_answer_is_owed_or_the_client_has_a_deadline(
     assert sent.count(OK) <= len(server.app.seen)
     assert sent.replace(CONTINUE, b"").count(b"HTTP/1.1 ") <= len(server.app.seen) + 1
     assert sent.count(b"Connection: close") <= 1
+
+
+def test_an_answer_leaves_at_once_and_is_noted_just_before() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.settimeout(0)
+        theirs.settimeout(0)
+        server = Server()
+        server.app.at_once = False
+        connection = HttpConnection(server)
+        transport = Transport(sock=ours)
+        connection.connection_made(transport)
+        noted: list[bytes] = []
+
+        def note() -> None:
+            with pytest.raises(BlockingIOError):
+                theirs.recv(1)
+            noted.append(transport.sent)
+
+        connection.data_received(get())
+        connection.respond(OK, b"", note)
+        assert theirs.recv(1000) == OK_END
+        assert noted == [b""]
+        assert transport.sent == b""
+
+        # what the transport still holds goes first
+        transport.unflushed = 1
+        connection.data_received(get())
+        connection.respond(OK, b"", lambda: noted.append(b""))
+        assert transport.sent == OK_END
+        assert len(noted) == 2
+
+        # what the socket does not take is the transport's to send, in full
+        transport.unflushed = 0
+        transport.sent = b""
+        connection.data_received(get())
+        body = b"x" * 4_000_000
+        connection.respond(OK, body)
+        came = b""
+        while len(came) < len(body) - len(transport.sent) + len(OK_END):
+            came += theirs.recv(65_536)
+        assert came + transport.sent == OK_END + body
+        assert transport.sent
+
+        # and a client that is gone does not stop the note
+        theirs.close()
+        connection.data_received(get())
+        connection.respond(OK, b"", lambda: noted.append(b""))
+        connection.connection_lost(None)
+        connection.respond(OK, b"", lambda: noted.append(b""))
+        assert len(noted) == 4

@@ -1,11 +1,17 @@
 """A link against a shard that the test plays, over a real Unix socket; no sleeps, no mocks."""
 
 import asyncio
+import os
+import select
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
+from daemon.front.answered import Lifeline
 from daemon.front.links import Link
+from protocol.answered import LAST_SLOT, PAGE_BYTES, is_answered
 from protocol.frames import DECIDE, HELLO, SETTLE, UNDO, FrameReader, pack
 
 PATIENCE = 5.0
@@ -36,7 +42,7 @@ class Shard:
     def __init__(self, path: Path) -> None:
         self.path = str(path)
         self.frames: asyncio.Queue[list[object]] = asyncio.Queue()
-        self.greetings: list[list[object]] = []
+        self.greetings: list[list[Any]] = []
         self.welcome: list[object] = [HELLO, -1, 0]
         self._writers: list[asyncio.StreamWriter] = []
         self._serving: set[asyncio.Task[None]] = set()
@@ -205,5 +211,55 @@ def test_what_a_broken_link_leaves_open_is_counted(tmp_path: Path) -> None:
             assert await orphan.hears() == ("unavailable", 3)
             await asyncio.wait_for(link.connected(), PATIENCE)
             assert link.losses == {"undo": 2, "decision": 1}
+
+    run(test)
+
+
+def test_requests_are_numbered_over_the_links_connections(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with linked(tmp_path) as (link, shard):
+            asked = Asked()
+            numbers = [link.decide(1, [0, "a", 5], asked), link.decide(2, [0, "b", 5], asked)]
+            assert numbers == [1, 2]
+            await shard.next()
+            shard.hang_up()
+            assert (await asked.hears())[0] == "unavailable"
+            assert link.decide(2, [0, "c", 5], asked) == 0
+            await asyncio.wait_for(link.connected(), PATIENCE)
+            assert link.decide(2, [0, "d", 5], asked) == 3
+            assert [greeting[3] for greeting in shard.greetings] == [0, 2]
+
+    run(test)
+
+
+def test_the_shard_gets_the_page_and_the_lifeline(tmp_path: Path) -> None:
+    async def test() -> None:
+        path = str(tmp_path / "s")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+            listener.bind(path)
+            listener.listen()
+            lifeline = Lifeline()
+            link = Link(3, path, PATIENCE, lambda: 1_000_000, lifeline)
+            link.start()
+            loop = asyncio.get_running_loop()
+            listener.settimeout(0)
+            sock, _ = await asyncio.wait_for(loop.sock_accept(listener), PATIENCE)
+            with sock:
+                sock.settimeout(PATIENCE)
+                data, (page, end), _, _ = socket.recv_fds(sock, 65_536, 5)
+                assert FrameReader().feed(data)[0][0] == HELLO
+                link.answered[7 & LAST_SLOT] = 7
+                noted = os.pread(page, PAGE_BYTES + 1, 0)
+                assert len(noted) == PAGE_BYTES
+                assert [number for number in range(1, 20) if is_answered(noted, number)] == [7]
+                poll = select.poll()
+                poll.register(end, 0)
+                assert poll.poll(0) == []
+                os.close(lifeline._held)
+                assert poll.poll(PATIENCE * 1000) == [(end, select.POLLHUP)]
+                os.close(page)
+                os.close(end)
+            link.stop()
+            os.close(lifeline.fd)
 
     run(test)

@@ -121,6 +121,12 @@ CHUNKS = HEAD + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n
          ("end", [200], b"a"), 2),
         (b"HTTP/1.0 200 OK\r\nContent-Length: 1\r\n\r\na", False, False, ("end", [200], b"a"), 2),
         (HEAD + b"Content-Length: 1\r\n\r\nab", False, False, ("end", [200], b"a"), 2),
+        # Another answer behind the first is nobody's: none of it may get into the first one's body.
+        (HEAD + b"Content-Length: 1\r\n\r\na" + HEAD + b"\r\nof another", False, False,
+         ("end", [200], b"a"), 2),
+        (HEAD + b"Content-Length: 1\r\n\r\na" + HEAD + b"Content-Length: 2\r\n\r\nbc", False,
+         False, ("end", [200], b"a"), 2),
+        (CHUNKS + HEAD + b"\r\nof another", False, False, ("end", [200], b"abcde"), 2),
         (HEAD + b"Content-Length: 9\r\n\r\nshort", True, False, ("broken", [200], b"short"), 2),
         (HEAD + b"Transfer-Encoding: chunked\r\n\r\n3\r\nab", True, False,
          ("broken", [200], b"ab"), 2),

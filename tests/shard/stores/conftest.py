@@ -64,13 +64,15 @@ class OneShard:
     disk: Disk = field(default_factory=Disk)
     told: list[tuple[str, str]] = field(default_factory=list)
     now: float = 0.0
+    started: int = T0
     service: ShardService = field(init=False)
     journal: Journal = field(init=False)
 
     def __post_init__(self) -> None:
         self.service = ShardService(1 << 24, 3600 * S, recovered=True)
         self.service.install(1, SPECS)
-        self.links = restore(self.folder, self.place, self.service, T0, self.tell)
+        restored = restore(self.folder, self.place, self.service, self.started, self.tell)
+        self.links, self.newest = restored.links, restored.newest
         self.journal = Journal(
             self.folder,
             self.place,
@@ -119,18 +121,21 @@ class Cluster:
     shards: list[OneShard] = field(default_factory=list)
     run: int = 0
     told: list[tuple[str, str]] = field(default_factory=list)
+    steady: int = 0
+    """Seconds of a clock that nobody sets."""
 
     def tell(self, level: str, text: str) -> None:
         self.told.append((level, text))
 
-    def start(self, shards: int) -> None:
-        """Start a daemon; whatever ran before was killed."""
+    def start(self, shards: int, now: int = T0 // S) -> None:
+        """Start a daemon, at a time of day in seconds; whatever ran before was killed."""
         for shard in self.shards:
             shard.die()
-        self.keeper = Keeper(self.folder, 3600 * S, self.tell)
-        self.run = self.keeper.start(0, T0 / S)
+        self.keeper = Keeper(self.folder, 3600 * S, self.tell, lambda: self.steady * 10**9)
+        self.run = self.keeper.start(0, now)
         self.shards = [
-            OneShard(self.folder, Place(self.run, shard, shards, 1)) for shard in range(shards)
+            OneShard(self.folder, Place(self.run, shard, shards, 1), started=now * S)
+            for shard in range(shards)
         ]
 
     def kill_shard(self, number: int) -> None:

@@ -154,7 +154,7 @@ def test_a_database_of_a_newer_version_is_left_alone(folder: StateFolder) -> Non
     connection = open_database(folder.database)
     connection.execute("PRAGMA user_version = 99")
     connection.close()
-    with pytest.raises(StateError, match="version 99, this program knows 1"):
+    with pytest.raises(StateError, match="version 99, this program knows 2"):
         Keeper(folder, None, print).start(0, T0)
     assert list(folder.path.glob("*.damaged-*")) == []
 
@@ -166,11 +166,32 @@ def test_what_has_expired_goes_from_the_database(cluster: Cluster) -> None:
     cluster.start(1)
     connection = cluster.keeper.connection
     assert connection.execute("SELECT count(*) FROM counters").fetchone() == (2,)
+    cluster.steady += 3600
     cluster.keeper.turn(T0 + 3600)
     rows = connection.execute("SELECT algorithm FROM state").fetchall()
     assert rows == [("cost_based",)]
+    cluster.steady += 40 * 86_400
     cluster.keeper.turn(T0 + 40 * 86_400)
     assert connection.execute("SELECT count(*) FROM rules").fetchone() == (0,)
+
+
+def test_a_clock_far_ahead_drops_nothing_until_it_has_run_for_a_while(cluster: Cluster) -> None:
+    far = T0 + 400 * 86_400
+    cluster.start(2)
+    cluster.spend("k")
+    cluster.start(3, far)  # a machine whose clock is not set yet
+    assert cluster.used() == {"k": 1}
+    cluster.steady += 60
+    cluster.keeper.turn(far + 700)
+    cluster.start(2)  # it has been set right
+    assert cluster.used() == {"k": 1}
+    assert [shard.newest for shard in cluster.shards] == [T0 * 10**6] * 2
+    # One that goes on like that is right.
+    cluster.start(1, far)
+    cluster.keeper.turn(far, everything=True)
+    cluster.steady += 700
+    cluster.keeper.turn(far + 700)
+    assert cluster.keeper.connection.execute("SELECT count(*) FROM counters").fetchone() == (0,)
 
 
 def test_a_transaction_is_all_or_nothing(folder: StateFolder) -> None:
