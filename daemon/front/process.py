@@ -21,10 +21,12 @@ from daemon.engine.client_address import TrustedProxies
 from daemon.engine.engine import Engine
 from daemon.engine.learned import LearnedCompletions
 from daemon.engine.sources import Sources
-from daemon.front import files
+from daemon.front import descriptors, files
 from daemon.front.app import App, now_us
+from daemon.front.census import ClientCensus
 from daemon.front.debug import DebugSessions
 from daemon.front.links import Link
+from daemon.front.peers import PeerCounts
 from daemon.front.proxy.app import ProxyApp
 from daemon.front.proxy.heads import RequestHeads
 from daemon.front.proxy.route import ProxyConfig
@@ -107,12 +109,13 @@ class _Front:
         self._tally = Tally()
         self._writer = RecordWriter(STDOUT, self._loop.call_later)
         secret = settings.debug_session_secret
+        quiet = RateLimitedLog(log)
         self._app = App(
             links,
             self._tally,
             Recorder(
                 self._writer,
-                RateLimitedLog(log),
+                quiet,
                 self._tally,
                 everything=settings.log_level == "debug",
             ),
@@ -120,16 +123,33 @@ class _Front:
             settings.mode,
             DebugSessions(secret) if secret else None,
         )
-        turned_away = partial(self._tally.add, "connections_refused_total")
         self._proxy = self._behind(links)
-        self._server = Server(
-            self._proxy or self._app, settings, trusted, settings.max_connections, turned_away
-        )
+        most_bodies = max(settings.max_body_memory, settings.max_body_bytes)
+        self._census = ClientCensus(self._tally, quiet, self._loop.time, most_bodies)
+        self._servers = self._open_doors()
         await self._attach()
         await self._stopped.wait()
         self._writer.close(FLUSH_SECONDS)
         for link in links:
             link.stop()
+
+    def _open_doors(self) -> list[Server]:
+        """Return a server for each listener, so that a full one leaves the others alone."""
+        settings, role = self._settings, self._role
+        room = descriptors.front_room(settings, len(role.listen_fds))
+        peers = PeerCounts(settings.max_connections_per_peer)
+        return [
+            Server(
+                self._proxy or self._app,
+                settings,
+                self._trusted,
+                self._census,
+                peers,
+                max_connections=min(settings.max_connections, room.clients),
+                max_turned_away=room.turned_away,
+            )
+            for _ in role.listen_fds
+        ]
 
     def _behind(self, links: list[Link]) -> ProxyApp | None:
         """Return the proxy in front of the decision API, None where there is none."""
@@ -236,12 +256,13 @@ class _Front:
         for link in self._app.links:
             with suppress(TimeoutError):  # serve degraded rather than not at all
                 await asyncio.wait_for(link.connected(), timeout=1.0)
-        await self._server.listen([socket.socket(fileno=fd) for fd in self._role.listen_fds])
+        for server, fd in zip(self._servers, self._role.listen_fds, strict=True):
+            await server.listen([socket.socket(fileno=fd)], self._settings.backlog)
         self._tell(control.READY)
 
     async def _drain(self) -> None:
         self._app.draining = True
-        await self._server.drain(DRAIN_SECONDS)
+        await asyncio.gather(*[server.drain(DRAIN_SECONDS) for server in self._servers])
         if self._proxy is not None:
             await self._proxy.settled(SETTLE_SECONDS)
         self._tell(control.TALLY, 0, self._snapshot())
@@ -249,6 +270,8 @@ class _Front:
 
     def _snapshot(self) -> list[object]:
         self._tally.put("records_dropped_total", self._writer.dropped)
+        self._tally.put("connections", sum(server.connections for server in self._servers))
+        self._tally.put("request_body_bytes", self._census.bodies)
         losses = sum((link.losses for link in self._app.links), Counter())
         for kind, count in losses.items():
             self._tally.put("charges_unconfirmed_total", count, (kind,))

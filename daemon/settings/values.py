@@ -54,8 +54,15 @@ class Settings:
     reservation_ttl: float
     max_body_bytes: int
     max_head_bytes: int
+    max_body_memory: int
+    max_header_fields: int
+    max_pipelined: int
     max_connections: int
+    max_connections_per_peer: int
+    backlog: int
     header_timeout: float
+    min_body_rate: int
+    send_timeout: float
     idle_timeout: float
     file_poll_interval: float
     counter_memory: int

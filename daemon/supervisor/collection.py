@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Sequence
 
 from daemon.supervisor.children import Child
-from daemon.supervisor.metrics import Totals
+from daemon.supervisor.metrics import SUMMED_GAUGES, Totals
 from protocol import control
 
 COLLECT_SECONDS = 2.0
@@ -72,6 +72,8 @@ class Collection:
         """Keep what a child that has ended counted."""
         if child in self._fronts:
             self._retired.add(child.snapshot)
+            for gauge in SUMMED_GAUGES:  # what it held has ended with it
+                self._retired.counts.pop((gauge, ()), None)
         child.snapshot = None
         self.hear(child, self._number, None)
 

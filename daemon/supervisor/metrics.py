@@ -116,8 +116,30 @@ FAMILIES: tuple[Family, ...] = (
     Family("store_log_bytes", "gauge", "Size of the logs that wait to be folded into it."),
     Family("process_restarts_total", "counter", "Child processes restarted.", ("process",)),
     Family("records_dropped_total", "counter", "Decision records that could not be written."),
-    Family("connections_refused_total", "counter", "Connections over the limit."),
+    Family("connections", "gauge", "Open client connections."),
+    Family(
+        "connections_refused_total",
+        "counter",
+        "Connections over a limit: the listener's, or the peer's.",
+        ("reason",),
+    ),
+    Family(
+        "connections_closed_total",
+        "counter",
+        "Connections that used up their time: idle, answers unread, a body too slow.",
+        ("why",),
+    ),
+    Family(
+        "requests_refused_total",
+        "counter",
+        "What was answered without being a request: malformed, or beyond a bound.",
+        ("why",),
+    ),
+    Family("request_body_bytes", "gauge", "Bytes of request bodies that are held."),
 )
+
+SUMMED_GAUGES = ("connections", "request_body_bytes")
+"""Gauges of fronts that add up, as counters do."""
 
 
 @dataclass(slots=True)

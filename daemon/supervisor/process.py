@@ -76,7 +76,7 @@ class Supervisor:
             try:
                 self._storage.take()
                 for address in self._settings.listen:
-                    listeners.append(bind(address))  # noqa: PERF401 - what was bound before a failure
+                    listeners.append(bind(address, self._settings.backlog))  # noqa: PERF401 - what was bound before a failure
                 admin = AdminService(self._settings.admin_socket)
                 stack.callback(admin.remove)
                 folder = RuntimeFolder()
