@@ -282,6 +282,10 @@ class Exchange:
         if evaluation.missing:
             app.recorder.missing(evaluation.missing, app.clock())
         self.answer(finished.decision)
+        if evaluation.unheard:
+            # The link holds on to who waits for a late reply, and must not to bodies.
+            evaluation.forget_request()
+            del self.inbound, self._request
 
     def fail(self, error: Exception) -> None:
         """Answer a request that cannot be decided."""

@@ -101,7 +101,14 @@ class _Front:
         trusted = TrustedProxies.parse(settings.trusted_proxies)
         self._trusted = trusted
         links = [
-            Link(shard, path, settings.owner_timeout, now_us)
+            Link(
+                shard,
+                path,
+                settings.owner_timeout,
+                now_us,
+                queue=settings.link_queue,
+                buffer=settings.link_buffer,
+            )
             for shard, path in enumerate(role.shard_paths)
         ]
         for link in links:
@@ -273,6 +280,9 @@ class _Front:
         self._tally.put("connections", sum(server.connections for server in self._servers))
         self._tally.put("request_body_bytes", self._census.bodies)
         losses = sum((link.losses for link in self._app.links), Counter())
+        for link in self._app.links:
+            for why, count in link.failures.items():
+                self._tally.put("owner_unavailable_total", count, (str(link.shard), why))
         for kind, count in losses.items():
             self._tally.put("charges_unconfirmed_total", count, (kind,))
         return self._tally.snapshot(now_us())

@@ -51,6 +51,8 @@ class Settings:
     worker_processes: int
     shards: int
     owner_timeout: float
+    link_queue: int
+    link_buffer: int
     reservation_ttl: float
     max_body_bytes: int
     max_head_bytes: int

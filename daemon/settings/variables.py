@@ -73,6 +73,21 @@ VARIABLES: tuple[Variable, ...] = (
         milliseconds,
     ),
     Variable(
+        "FAIRVISOR_LINK_QUEUE",
+        "link_queue",
+        "16384",
+        "requests of a front process that may wait for one shard; for more, on_error decides"
+        " at once",
+        count,
+    ),
+    Variable(
+        "FAIRVISOR_LINK_BUFFER",
+        "link_buffer",
+        "16m",
+        "bytes of requests that a shard may leave unread; then on_error decides at once",
+        parse_size,
+    ),
+    Variable(
         "FAIRVISOR_RESERVATION_TTL",
         "reservation_ttl",
         "3600",

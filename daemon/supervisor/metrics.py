@@ -70,6 +70,12 @@ FAMILIES: tuple[Family, ...] = (
         "Decisions without a counter's owner.",
         ("policy", "outcome"),
     ),
+    Family(
+        "owner_unavailable_total",
+        "counter",
+        "Questions to a shard without an answer in time: timeout, its queue full, link down, lost.",
+        ("shard", "why"),
+    ),
     Family("descriptor_missing_total", "counter", "Limit keys without a value.", ("key",)),
     Family("limiter_result_total", "counter", "Verdicts of limiters.", ("algorithm", "allowed")),
     Family("route_matches_total", "counter", "Requests by whether a policy matched.", ("matched",)),
