@@ -38,7 +38,7 @@ from daemon.front.server import Server
 from daemon.front.settler import Settler
 from daemon.front.tally import Tally
 from daemon.front.upstream_headers import injected_headers, parse_strip_list
-from daemon.front.upstream_pool import Pools
+from daemon.front.upstream_pool import Budget, Pools
 from daemon.llm.builtin_prices import BuiltinPrices, flatten
 from daemon.settings import Settings
 from daemon.stderr_log import start_logging
@@ -113,8 +113,8 @@ class _Front:
         ]
         for link in links:
             link.start()
-        self._tally = Tally()
-        self._writer = RecordWriter(STDOUT, self._loop.call_later)
+        self._tally = Tally(settings.max_series)
+        self._writer = RecordWriter(STDOUT, self._loop.call_later, max_lines=settings.record_queue)
         secret = settings.debug_session_secret
         quiet = RateLimitedLog(log)
         self._app = App(
@@ -130,6 +130,7 @@ class _Front:
             settings.mode,
             DebugSessions(secret) if secret else None,
         )
+        self._upstreams = Budget(0, 0)
         self._proxy = self._behind(links)
         most_bodies = max(settings.max_body_memory, settings.max_body_bytes)
         self._census = ClientCensus(self._tally, quiet, self._loop.time, most_bodies)
@@ -174,7 +175,13 @@ class _Front:
         inject = injected_headers(os.environ)
         app = self._app
         settler = Settler(links, self._loop.call_later, app.ledger.settled)
-        pools = Pools(settings.upstream_connect_timeout)
+        room = descriptors.front_room(settings, len(self._role.listen_fds))
+        self._upstreams = Budget(
+            settings.upstream_max_connections,
+            min(settings.upstream_max_total, room.upstream),
+            settings.upstream_max_head_bytes,
+        )
+        pools = Pools(settings.upstream_connect_timeout, self._upstreams)
         return ProxyApp(
             app,
             Surroundings(
@@ -185,6 +192,7 @@ class _Front:
                 settings.upstream_timeout,
                 settler,
                 app.ledger.truncated,
+                settings.max_usage_bytes,
             ),
         )
 
@@ -280,6 +288,8 @@ class _Front:
         self._tally.put("connections", sum(server.connections for server in self._servers))
         self._tally.put("request_body_bytes", self._census.bodies)
         losses = sum((link.losses for link in self._app.links), Counter())
+        self._tally.put("upstream_connections", self._upstreams.opened)
+        self._tally.put("upstream_waits_total", self._upstreams.waited)
         for link in self._app.links:
             for why, count in link.failures.items():
                 self._tally.put("owner_unavailable_total", count, (str(link.shard), why))

@@ -95,6 +95,13 @@ VARIABLES: tuple[Variable, ...] = (
         positive,
     ),
     Variable(
+        "FAIRVISOR_MAX_RESERVATIONS",
+        "max_reservations",
+        "250000",
+        "reservations of a shard that may wait for settlement; for more, the oldest stay charged",
+        count,
+    ),
+    Variable(
         "FAIRVISOR_MAX_BODY_BYTES",
         "max_body_bytes",
         "10485760",
@@ -194,6 +201,20 @@ VARIABLES: tuple[Variable, ...] = (
         parse_size,
     ),
     Variable(
+        "FAIRVISOR_MAX_SERIES",
+        "max_series",
+        "10000",
+        "series of a metric per front process; what is beyond counts under the label other",
+        count,
+    ),
+    Variable(
+        "FAIRVISOR_RECORD_QUEUE",
+        "record_queue",
+        "10000",
+        "decision records per front process that may wait to be written; more are dropped",
+        count,
+    ),
+    Variable(
         "FAIRVISOR_STATE_DIR",
         "state_dir",
         None,
@@ -215,6 +236,14 @@ VARIABLES: tuple[Variable, ...] = (
         "",
         "wire format behind this daemon: usage, settlement and cut-off; openai, anthropic, gemini",
         one_of("openai", "anthropic", "gemini"),
+    ),
+    Variable(
+        "FAIRVISOR_MAX_USAGE_BYTES",
+        "max_usage_bytes",
+        "1m",
+        "bytes of a proxied answer that is no stream, kept to read its usage; of a longer one the"
+        " estimate stays charged",
+        parse_size,
     ),
     Variable(
         "FAIRVISOR_BACKEND_URL",
@@ -250,6 +279,28 @@ VARIABLES: tuple[Variable, ...] = (
         "300",
         "seconds an upstream may be silent, before its answer (then 504) or within it",
         positive,
+    ),
+    Variable(
+        "FAIRVISOR_UPSTREAM_MAX_CONNECTIONS",
+        "upstream_max_connections",
+        "4096",
+        "connections to one upstream per front process; for more, requests wait as long as for a"
+        " connection, then 504",
+        count,
+    ),
+    Variable(
+        "FAIRVISOR_UPSTREAM_MAX_TOTAL",
+        "upstream_max_total",
+        "8192",
+        "as before, to all upstreams together",
+        count,
+    ),
+    Variable(
+        "FAIRVISOR_UPSTREAM_MAX_HEAD_BYTES",
+        "upstream_max_head_bytes",
+        "64k",
+        "size of an upstream's status line with its headers; a longer one is answered 502",
+        parse_size,
     ),
     Variable(
         ADMIN_SOCKET,

@@ -105,6 +105,7 @@ class Collection:
                 totals.set("counters_evicted_total", figures["evicted"], label)
                 totals.set("reservations", figures["reservations"], label)
                 totals.set("reservations_expired_total", figures["expired"], label)
+                totals.set("reservations_dropped_total", figures.get("dropped", 0), label)
                 totals.set("store_degraded", figures.get("degraded", 0), label)
         for keeper in self._keepers:
             figures = keeper.snapshot

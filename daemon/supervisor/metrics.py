@@ -98,6 +98,12 @@ FAMILIES: tuple[Family, ...] = (
         "Reservations never settled, which stay charged.",
         ("shard",),
     ),
+    Family(
+        "reservations_dropped_total",
+        "counter",
+        "Reservations that made room for newer ones, and stay charged.",
+        ("shard",),
+    ),
     Family("settlements_total", "counter", "Proxied exchanges settled.", ("outcome",)),
     Family(
         "reservations_kept_total",
@@ -121,6 +127,11 @@ FAMILIES: tuple[Family, ...] = (
     Family("store_database_bytes", "gauge", "Size of the database of counters."),
     Family("store_log_bytes", "gauge", "Size of the logs that wait to be folded into it."),
     Family("process_restarts_total", "counter", "Child processes restarted.", ("process",)),
+    Family(
+        "series_folded_total",
+        "counter",
+        "What was counted under `other`: there are as many series of its metric as may be.",
+    ),
     Family("records_dropped_total", "counter", "Decision records that could not be written."),
     Family("connections", "gauge", "Open client connections."),
     Family(
@@ -141,10 +152,16 @@ FAMILIES: tuple[Family, ...] = (
         "What was answered without being a request: malformed, or beyond a bound.",
         ("why",),
     ),
+    Family("upstream_connections", "gauge", "Open connections to upstreams."),
+    Family(
+        "upstream_waits_total",
+        "counter",
+        "Requests that found no free place among the connections to upstreams.",
+    ),
     Family("request_body_bytes", "gauge", "Bytes of request bodies that are held."),
 )
 
-SUMMED_GAUGES = ("connections", "request_body_bytes")
+SUMMED_GAUGES = ("connections", "request_body_bytes", "upstream_connections")
 """Gauges of fronts that add up, as counters do."""
 
 

@@ -207,7 +207,13 @@ class Supervisor:
         share = self._settings.counter_memory // self._settings.shards
         ttl = int(self._settings.reservation_ttl * 1_000_000)
         store = self._storage.shard_orders(self._shards.index(child))
-        settings = {"memory": share, "reservation_ttl": ttl, "store": store}
+        most = self._settings.max_reservations
+        settings = {
+            "memory": share,
+            "reservation_ttl": ttl,
+            "max_reservations": most,
+            "store": store,
+        }
         child.tell(control.CONFIGURE, settings)
         self._reloader.equip_shard(child)
 
