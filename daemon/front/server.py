@@ -73,22 +73,22 @@ class Server:
     def opened(self, connection: HttpConnection, peer: str, *, trusted: bool) -> str:
         """Count a connection in; return what to tell it if it is one too many, else ""."""
         who: str | bytes | None = ""
-        reason = "listener"
+        full = "listener"
         if len(self._connections) < self._max_connections:
             if not trusted:
-                reason, who = "peer", self._peers.enter(peer)
+                full, who = "peer", self._peers.enter(peer)
             if who is not None:
                 self._connections[connection] = who
                 if self._draining:
                     connection.retire()
                 return ""
-        self.census.turned_away(reason, peer)
+        self.census.turned_away(full, peer)
         if len(self._turned_away) >= self._max_turned_away:
             oldest = next(iter(self._turned_away))
             del self._turned_away[oldest]
             oldest.cut()
         self._turned_away[connection] = None
-        return _TOO_MANY[reason]
+        return _TOO_MANY[full]
 
     def closed(self, connection: HttpConnection) -> None:
         """Count a connection out."""

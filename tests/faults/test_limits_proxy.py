@@ -177,6 +177,31 @@ def test_connections_to_an_upstream(daemon: Daemon, upstream: Upstream) -> None:
         assert client.request("/head/1").status == 200
 
 
+def test_connections_to_all_upstreams(upstream: Upstream) -> None:
+    upstream.release.clear()
+    with ExitStack() as stack:
+        daemon = _starter(stack)(
+            {"bundle_version": 1, "policies": []},
+            mode="wrapper",
+            wrapper_auth="passthrough",
+            provider_openai_url=f"http://127.0.0.1:{upstream.port}",
+            provider_groq_url=f"http://localhost:{upstream.port}",
+            upstream_max_total=1,
+            upstream_connect_timeout=CONNECT_TIMEOUT,
+        )
+        one, other = (stack.enter_context(daemon.connect()) for _ in range(2))
+        key = {"Authorization": "Bearer upstream-key"}
+        seen = upstream.seen
+        one.ask("/openai/hang", key)
+        wait_for(lambda: upstream.seen > seen, LATE, "the only connection is used")
+        assert other.request("/groq/hang", key).status == 504
+        assert metric(daemon, "upstream_connections") == 1
+        upstream.release.set()
+        assert one.answer().status == 200
+        assert other.request("/groq/hang", key).status == 200
+        assert metric(daemon, "upstream_waits_total") == 1
+
+
 @pytest.mark.parametrize(("size", "status"), [(MAX_HEAD - 1000, 200), (MAX_HEAD, 502)])
 def test_the_head_of_an_upstream(daemon: Daemon, size: int, status: int) -> None:
     with daemon.connect() as client:

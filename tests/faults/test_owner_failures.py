@@ -192,6 +192,32 @@ def test_beyond_a_links_queue_on_error_decides_at_once(daemon: Daemon) -> None:
         assert [ask(connection, "reject", key) for _ in range(BURST + 1)] == [200] * BURST + [429]
 
 
+def test_beyond_what_a_shard_leaves_unread_on_error_decides_at_once(
+    serve: Callable[..., Daemon],
+) -> None:
+    rules = [
+        bucket("p", "/", "header:x-api-key", 0.0001, BURST)["spec"]["rules"][0] | {"name": f"r{n}"}
+        for n in range(40)
+    ]
+    spec = {"selector": {"pathPrefix": "/"}, "rules": rules}
+    policies = {"bundle_version": 1, "policies": [{"id": "p", "spec": spec}]}
+    daemon = serve(policies, link_buffer=4096, owner_timeout_ms=TIMEOUT_MS)
+    queue = 'fairvisor_owner_unavailable_total{shard="0",why="queue"'
+    with ExitStack() as stack:
+        connections = [stack.enter_context(daemon.connect()) for _ in range(60)]
+        with stopped(daemon.pids()["shard 0"]):
+            for wave in (connections, connections[:5]):
+                for at, connection in enumerate(wave):  # 10 kB of operations each
+                    connection.ask(headers={"X-API-Key": f"{at:02}" + "k" * 250})
+                assert [connection.answer().status for connection in wave] == [200] * len(wave)
+        assert metric(daemon, queue) >= 5
+        wait_for(
+            lambda: "ratelimit" in connections[0].request(headers={"X-API-Key": "a"}).headers,
+            LATE,
+            "the shard answers",
+        )
+
+
 def test_a_dead_shard_is_missed_until_it_is_back(daemon: Daemon) -> None:
     key, other = key_of(STOPPED, "dead"), key_of(0, "alive")
     answers(daemon, "plenty", key)
