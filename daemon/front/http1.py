@@ -25,6 +25,8 @@ from daemon.front.surroundings import Server, Watcher
 LINGER_SECONDS = 2.0
 """How long a refused client's bytes are thrown away before the connection is cut."""
 NEVER = float("inf")
+_COPIED = 1 << 16
+"""A longer body is written by itself, which is cheaper than to copy it behind its head."""
 
 
 class HttpConnection(asyncio.Protocol):
@@ -254,11 +256,16 @@ class HttpConnection(asyncio.Protocol):
         keep, line, headless = current
         if keep and (self._uploading or (self._last and self._is_through())):
             keep, line = False, _CONNECTION[False]
-        transport.write(
-            b"".join((head, line, b"\r\n", b"" if headless else body))
-            if line or body
-            else head + b"\r\n"
-        )
+        if len(body) > _COPIED and not headless:
+            # Several clients may be sent the same metrics; each would hold a copy.
+            transport.write(b"".join((head, line, b"\r\n")))
+            transport.write(body)
+        else:
+            transport.write(
+                b"".join((head, line, b"\r\n", b"" if headless else body))
+                if line or body
+                else head + b"\r\n"
+            )
         self._answered(keep=keep)
 
     def attach(self, watcher: Watcher) -> None:

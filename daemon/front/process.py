@@ -8,7 +8,6 @@ import secrets
 import signal
 import socket
 from collections import Counter
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -34,6 +33,7 @@ from daemon.front.proxy.surroundings import Surroundings
 from daemon.front.rate_limited_log import RateLimitedLog
 from daemon.front.recorder import Recorder
 from daemon.front.records import RecordWriter
+from daemon.front.scrapes import Scrapes
 from daemon.front.server import Server
 from daemon.front.settler import Settler
 from daemon.front.tally import Tally
@@ -89,8 +89,7 @@ class _Front:
         self._settings = settings
         self._loop: asyncio.AbstractEventLoop
         self._control: asyncio.Transport
-        self._pending: dict[int, Callable[[bytes], None]] = {}
-        self._scrapes = 0
+        self._scrapes = Scrapes(partial(self._tell, control.SCRAPE))
         self._learned = LearnedCompletions()
         self._prepared: dict[int, tuple[Engine, str]] = {}
         self._stopped = asyncio.Event()
@@ -126,7 +125,7 @@ class _Front:
                 self._tally,
                 everything=settings.log_level == "debug",
             ),
-            self._scrape,
+            self._scrapes.take,
             settings.mode,
             DebugSessions(secret) if secret else None,
         )
@@ -205,11 +204,6 @@ class _Front:
         """Take the way to the supervisor."""
         self._control = transport
 
-    def _scrape(self, callback: Callable[[bytes], None]) -> None:
-        self._scrapes += 1
-        self._pending[self._scrapes] = callback
-        self._tell(control.SCRAPE, self._scrapes)
-
     def _tell(self, *message: object) -> None:
         with suppress(RuntimeError):  # the supervisor is gone; so shall we be
             self._control.write(pack(message))
@@ -226,9 +220,7 @@ class _Front:
             case [control.COLLECT, int(number)]:
                 self._tell(control.TALLY, number, self._snapshot())
             case [control.METRICS, int(number), bytes(text)]:
-                callback = self._pending.pop(number, None)
-                if callback is not None:
-                    callback(text)
+                self._scrapes.answered(number, text)
             case [control.DRAIN]:
                 self._loop.create_task(self._drain())
 

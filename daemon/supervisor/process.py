@@ -25,6 +25,7 @@ from daemon.supervisor.listeners import ListenError, RuntimeFolder, bind
 from daemon.supervisor.metrics import render
 from daemon.supervisor.reload import Reloaded, Reloader
 from daemon.supervisor.reports import Reports, now_us
+from daemon.supervisor.scrapes import Scrapes
 from daemon.supervisor.storage import Storage, notice
 from protocol import control
 from shard.stores.folder import StateError
@@ -46,6 +47,7 @@ class Supervisor:
         self._keepers: list[Child] = []
         self._storage = Storage(settings)
         self._collection = Collection(self._shards, self._fronts, self._keepers)
+        self._scrapes = Scrapes(self._collection, self._exposition)
         self._stopping = False
         self._failure = ""
         self._reports = Reports(lambda: self._reloader.active.loaded.bundle)
@@ -297,8 +299,7 @@ class Supervisor:
         admin.announce()
 
     async def _scrape(self, child: Child, number: int) -> None:
-        await self._collection.collect()
-        child.tell(control.METRICS, number, self._exposition())
+        child.tell(control.METRICS, number, await self._scrapes.text())
 
     def _exposition(self) -> bytes:
         totals = self._collection.totals()

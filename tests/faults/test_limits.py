@@ -327,6 +327,43 @@ def test_the_admin_socket(daemon: Daemon) -> None:
     assert statuses == [200] * 16 + [503] * 2
 
 
+def test_scrapes(daemon: Daemon) -> None:
+    refused_scrapes = 'requests_refused_total{why="scrapes"'
+    before = metric(daemon, refused_scrapes)
+    with ExitStack() as stack:
+        wait_for(lambda: metric(daemon, "connections") == 1, LATE, "only who asks")
+        ways = ["tcp", "unix"] * (CONNECTIONS - 4)
+        clients = [stack.enter_context(daemon.connect(way)) for way in ways]
+        for client in clients:
+            assert client.request("/livez").status == 200
+        os.kill(daemon.process.pid, signal.SIGSTOP)
+        try:
+            for client in clients:
+                client.ask("/metrics")
+            busy = clients[:0]
+            for client in clients:
+                client.sock.settimeout(0)
+            deadline = time.monotonic() + LATE
+            while len(busy) < len(clients) - 64:
+                assert time.monotonic() < deadline
+                busy += [each for each in clients if each not in busy and has_answer(each)]
+                time.sleep(0.02)
+        finally:
+            os.kill(daemon.process.pid, signal.SIGCONT)
+        for client in clients:
+            client.sock.settimeout(LATE)
+        statuses = [client.answer().status for client in clients]
+    assert (statuses.count(200), statuses.count(503)) == (64, len(clients) - 64)
+    assert metric(daemon, refused_scrapes) == before + len(clients) - 64
+
+
+def has_answer(client: Connection) -> bool:
+    try:
+        return bool(client.sock.recv(1, socket.MSG_PEEK))
+    except BlockingIOError:
+        return False
+
+
 def test_connections_that_wait_to_be_taken(daemon: Daemon) -> None:
     front = daemon.pids()["front 0"]
     with ExitStack() as stack:
