@@ -7,13 +7,16 @@ import signal
 import sys
 from pathlib import Path
 
-from bench import gateways, proxying, report
+from bench import flood, gateways, proxying, report
 from bench.load import LoadError
 from bench.measure import Options, Row, measure, side_by_side
 from bench.probe import ProbeError
 from bench.scenarios import SCENARIOS
 
 GATEWAYS = "gateways"
+FLOOD = "flood"
+FLOOD_REQUESTS = 250
+"""In each window of a phase, for each second that a run is to take: about as long."""
 
 
 def main() -> int:
@@ -34,17 +37,22 @@ def main() -> int:
     )
     taken: dict[str, list[Row]] = {}
     pairs: list[gateways.Pair] = []
+    phases: list[flood.Phase] = []
     for name in arguments.scenario:
         try:
             if name == GATEWAYS:
                 pairs = across_gateways(options, arguments.connections)
+            elif name == FLOOD:
+                phases = under_a_flood(options)
             else:
                 taken[name] = beside_nginx(name, options, arguments.connections)
         except (LoadError, ProbeError) as error:
             print(f"{name}: no figures: {error}", file=sys.stderr)
             return 1
     if arguments.json is not None:
-        text = json.dumps(report.document(options, taken, pairs), indent=2, ensure_ascii=False)
+        text = json.dumps(
+            report.document(options, taken, pairs, phases), indent=2, ensure_ascii=False
+        )
         arguments.json.write_text(text + "\n")
     return 0
 
@@ -56,6 +64,14 @@ def across_gateways(options: Options, connections: list[int] | None) -> list[gat
     pairs = gateways.measure(chosen)
     print(gateways.table(pairs), flush=True)
     return pairs
+
+
+def under_a_flood(options: Options) -> list[flood.Phase]:
+    """Measure and show what good clients notice of a flood."""
+    print(f"\n{FLOOD}: {flood.IDLE} idle and {flood.SLOW} slow connections", flush=True)
+    phases = flood.measure(options.command, FLOOD_REQUESTS * options.seconds)
+    print(flood.table(phases), flush=True)
+    return phases
 
 
 def beside_nginx(name: str, options: Options, connections: list[int] | None) -> list[Row]:
@@ -85,7 +101,7 @@ def parser() -> argparse.ArgumentParser:
         "scenario",
         nargs="*",
         default=["decisions"],
-        help=", ".join((*SCENARIOS, GATEWAYS, *proxying.SCENARIOS)),
+        help=", ".join((*SCENARIOS, GATEWAYS, FLOOD, *proxying.SCENARIOS)),
     )
     grammar.add_argument("--seconds", type=positive, default=4, help="length of a run")
     grammar.add_argument("--rounds", type=positive, default=5, help="runs a row is the median of")

@@ -6,6 +6,7 @@ import platform
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from bench.flood import Phase
 from bench.gateways import Pair, medians
 from bench.load import Sample
 from bench.measure import Options, Row
@@ -74,7 +75,10 @@ def table(rows: list[Row]) -> str:
 
 
 def document(
-    options: Options, rows: dict[str, list[Row]], pairs: Sequence[Pair] = ()
+    options: Options,
+    rows: dict[str, list[Row]],
+    pairs: Sequence[Pair] = (),
+    flood: Sequence[Phase] = (),
 ) -> dict[str, object]:
     """Return all there is to know about a run, ready for JSON; `rows` by scenario."""
     return {
@@ -89,5 +93,6 @@ def document(
             ]
             for name, taken in rows.items()
         },
+        "flood": [dataclasses.asdict(phase) for phase in flood],
         "gateways": [dataclasses.asdict(pair) | medians(pair) for pair in pairs],
     }

@@ -10,8 +10,10 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-MAX_RESERVATIONS = 1_000_000
-"""Outstanding reservations per shard; the oldest is forgotten first."""
+MAX_RESERVATIONS = 250_000
+"""Outstanding reservations per shard, about 100 MB; the oldest is forgotten first."""
+_DROPPED_AT_ONCE = 2
+"""A limit that was lowered is come down to step by step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,16 +27,17 @@ class Held(Generic[T]):
 class Reservations(Generic[T]):
     """Reservations by id, oldest first. `ttl` in microseconds.
 
-    `forgotten` counts those that were never settled: expired, or the oldest of too many.
+    `forgotten` counts those that expired unsettled, `dropped` the oldest of too many.
     """
 
-    __slots__ = ("_held", "_limit", "_ttl", "changed", "forgotten")
+    __slots__ = ("_held", "_limit", "_ttl", "changed", "dropped", "forgotten")
 
     def __init__(self, ttl: int, limit: int = MAX_RESERVATIONS) -> None:
         self._held: dict[bytes, Held[T]] = {}
         self._ttl = ttl
         self._limit = limit
         self.forgotten = 0
+        self.dropped = 0
         self.changed: set[bytes] | None = None
         """Ids of reservations that changed, for a store to keep; None without one."""
 
@@ -49,12 +52,16 @@ class Reservations(Generic[T]):
     def hold(self, reservation: bytes, entries: tuple[T, ...], now: int) -> None:
         """Remember what a request charged under its id."""
         if len(self._held) >= self._limit:
+            self._make_room()
+        self._held[reservation] = Held(entries, now)
+        self._note(reservation)
+
+    def _make_room(self) -> None:
+        for _ in range(min(_DROPPED_AT_ONCE, len(self._held) - self._limit + 1)):
             oldest = next(iter(self._held))
             del self._held[oldest]
             self._note(oldest)
-            self.forgotten += 1
-        self._held[reservation] = Held(entries, now)
-        self._note(reservation)
+            self.dropped += 1
 
     def _note(self, reservation: bytes) -> None:
         if self.changed is not None:

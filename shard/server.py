@@ -233,10 +233,15 @@ class ShardServer:
         match message:
             case [
                 control.CONFIGURE,
-                {"memory": int(memory), "reservation_ttl": int(ttl), "store": store},
+                {
+                    "memory": int(memory),
+                    "reservation_ttl": int(ttl),
+                    "max_reservations": int(most),
+                    "store": store,
+                },
             ]:
                 self._orders = msgspec.convert(store, StoreOrders | None)
-                self._service = ShardService(memory, ttl, recovered=self._orders is not None)
+                self._service = ShardService(memory, ttl, most, recovered=self._orders is not None)
             case [control.BUNDLE, int(generation), list(table), int(active)] if (
                 self._service is not None
             ):

@@ -20,7 +20,7 @@ from protocol.usage import Usage
 from shard import breakers
 from shard.changes import Changes
 from shard.counters import CounterStore
-from shard.reservations import Reservations
+from shard.reservations import MAX_RESERVATIONS, Reservations
 from shard.tables import CounterTable
 from shard.transaction import Entry, Transactions, charges
 
@@ -40,10 +40,17 @@ class ShardService:
 
     __slots__ = ("_born", "_generations", "_latest", "_transactions", "reservations", "store")
 
-    def __init__(self, max_bytes: int, reservation_ttl: int, *, recovered: bool = False) -> None:
+    def __init__(
+        self,
+        max_bytes: int,
+        reservation_ttl: int,
+        max_reservations: int = MAX_RESERVATIONS,
+        *,
+        recovered: bool = False,
+    ) -> None:
         self._born = 0 if recovered else -1
         self.store = CounterStore(max_bytes)
-        self.reservations: Reservations[Entry] = Reservations(reservation_ttl)
+        self.reservations: Reservations[Entry] = Reservations(reservation_ttl, max_reservations)
         self._transactions = Transactions(self.reservations)
         self._generations: dict[int, list[CounterTable]] = {}
         self._latest = 0
@@ -123,6 +130,7 @@ class ShardService:
             "evicted": self.store.evicted,
             "reservations": len(self.reservations),
             "expired": self.reservations.forgotten,
+            "dropped": self.reservations.dropped,
             "breakers": breakers.any_open(self._breakers(), now),
         }
 

@@ -10,12 +10,16 @@ import uvloop
 
 from daemon.cli.command import Command
 from daemon.engine.client_address import TrustedProxies
+from daemon.front.descriptors import front_room, raise_limit
 from daemon.front.files import LookupFileError, country_lookup, tor_exits
 from daemon.front.upstream_headers import injected_headers
 from daemon.settings import VARIABLES, Settings, SettingsError, ignored, load
 from daemon.stderr_log import start_logging
 from daemon.supervisor.bundles import BundleError, Loaded, read_bundle
 from daemon.supervisor.process import Supervisor
+
+_FEW_CONNECTIONS = 1024
+"""Room for fewer than these is told also to who did not ask for more."""
 
 
 def _variables() -> str:
@@ -50,9 +54,24 @@ def serve() -> None:
     log = logging.getLogger("fairvisor")
     for line in ignored(os.environ):
         log.warning("%s", line)
+    _make_room(settings)
     for warning in loaded.warnings:
         log.warning("%s: %s: %s", settings.config_file, warning.path, warning.message)
     sys.exit(uvloop.run(Supervisor(settings, loaded).run()))
+
+
+def _make_room(settings: Settings) -> None:
+    files = raise_limit()
+    clients = front_room(settings, len(settings.listen)).clients
+    chosen = bool(os.environ.get("FAIRVISOR_MAX_CONNECTIONS", "").strip())
+    if clients < (settings.max_connections if chosen else _FEW_CONNECTIONS):
+        logging.getLogger("fairvisor").warning(
+            "FAIRVISOR_MAX_CONNECTIONS is %d, but the limit of %d open files (ulimit -Hn, or"
+            " LimitNOFILE of the unit) leaves room for %d connections per listener",
+            settings.max_connections,
+            files,
+            clients,
+        )
 
 
 def _check_headers() -> None:

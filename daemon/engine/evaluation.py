@@ -109,6 +109,10 @@ class Evaluation:
         verdicts = self.replies.get(shard)
         return None if verdicts is None else verdicts[place]
 
+    def forget_request(self) -> None:
+        """Let go of what the operations were made from; a late reply needs only the operations."""
+        del self.context
+
     @property
     def unheard(self) -> bool:
         """Whether a shard has not answered."""

@@ -28,8 +28,9 @@ from protocol.bundle import MICRO
 from protocol.decision import Decision
 from protocol.request import Request
 
-Scrape = Callable[[Callable[[bytes], None]], None]
-"""Asks the supervisor for the metrics text of all processes and calls back with it."""
+Scrape = Callable[[Callable[[bytes], None]], bool]
+"""Asks the supervisor for the metrics text of all processes and calls back with it; False if too
+many ask."""
 
 Deliver = Callable[[Decision, Evaluation | None, bytes], None]
 """Takes a decision, the evaluation that it came from, None if no counter was asked, and the header
@@ -172,7 +173,9 @@ class App:
         )
 
     def _metrics(self, connection: HttpConnection, _inbound: Inbound) -> None:
-        self._scrape(lambda text: respond(connection, 200, _METRICS_TYPE, text))
+        if not self._scrape(lambda text: respond(connection, 200, _METRICS_TYPE, text)):
+            self.tally.add("requests_refused_total", ("scrapes",))
+            answer(connection, 503, {"error": "busy"}, "Retry-After: 1\r\n")
 
     def later(self, delay: float, call: Callable[[], None]) -> asyncio.TimerHandle:
         """Call back after `delay` seconds."""
@@ -301,6 +304,10 @@ class Exchange:
         if evaluation.missing:
             app.recorder.missing(evaluation.missing, app.clock())
         self.answer(finished.decision)
+        if evaluation.unheard:
+            # The link holds on to who waits for a late reply, and must not to bodies.
+            evaluation.forget_request()
+            del self.inbound, self._request
 
     def fail(self, error: Exception) -> None:
         """Answer a request that cannot be decided."""

@@ -3,9 +3,11 @@
 Rules
 - One request of a connection is decided at a time; pipelined ones wait their turn, so answers keep
   their order. What was complete before a malformed request is answered before the refusal.
-- Every state that waits for the client has a deadline: a request to arrive (head and body), the
-  next one to begin, answers to be read, the connection to be closed by the other side. While the
-  daemon itself owes an answer there is none.
+- Every state that waits for the client has a deadline: a head to arrive, each further share of a
+  body, the next request to begin, answers to be read, the connection to be closed by the other
+  side. While the daemon itself owes an answer there is none.
+- A body that arrives steadily may take its time: when its time is up, and since the last look it
+  has brought as much as the slowest acceptable client sends in it, it gets as much again.
 - While a client does not read its answers, nothing more is read from it.
 - After a refusal the sending side is closed first and what still arrives is thrown away for a
   while (§9.6): a close with unread bytes would take the answer back from the client.
@@ -15,22 +17,18 @@ Rules
 """
 
 import asyncio
-import logging
 import os
 from collections import deque
 from collections.abc import Callable
 
 from daemon.front.request_reader import Inbound, Refusal, RequestReader
 from daemon.front.surroundings import Server, Watcher
-from daemon.front.trace import place
 
-log = logging.getLogger("fairvisor")
-
-MAX_PIPELINED = 64
-"""Requests of one connection that may wait for their turn."""
 LINGER_SECONDS = 2.0
 """How long a refused client's bytes are thrown away before the connection is cut."""
 NEVER = float("inf")
+_COPIED = 1 << 16
+"""A longer body is written by itself, which is cheaper than to copy it behind its head."""
 
 
 class HttpConnection(asyncio.Protocol):
@@ -46,6 +44,7 @@ class HttpConnection(asyncio.Protocol):
         "_expects",
         "_fd",
         "_held",
+        "_kept",
         "_last",
         "_opening",
         "_paused",
@@ -70,6 +69,8 @@ class HttpConnection(asyncio.Protocol):
         """Of the request being decided: keep alive, Connection line, HEAD."""
         self._queue: deque[tuple[Inbound, bool, bytes]] = deque()
         self._queued_bytes = 0
+        self._kept = 0
+        """Bytes of bodies that memory was set aside for."""
         self._refusal = b""
         """What is answered, after all that came before, to bytes that are no request."""
         self._delay: asyncio.TimerHandle | None = None
@@ -96,22 +97,27 @@ class HttpConnection(asyncio.Protocol):
         address = transport.get_extra_info("peername")
         peer = address[0] if isinstance(address, tuple) else ""
         server = self._server
+        trusted = server.is_trusted(peer)
         self._reader = RequestReader(
             self,
             peer,
-            trusted=server.is_trusted(peer),
+            trusted=trusted,
             max_head=server.bounds.max_head_bytes,
             max_body=server.bounds.max_body_bytes,
+            max_fields=server.bounds.max_header_fields,
             verbatim=server.app.verbatim,
         )
         self.deadline = server.clock + server.bounds.header_timeout
-        if not server.opened(self):
-            self._refuse(Refusal("503 Service Unavailable", "too many connections"))
+        too_many = server.opened(self, peer, trusted=trusted)
+        if too_many:
+            self._refuse(Refusal(_UNAVAILABLE, too_many, "connections"))
 
     def connection_lost(self, _error: Exception | None) -> None:
         """Forget a connection that is gone."""
         self._forget()
         self._reader.close()
+        if self._kept:
+            self._server.census.let_go(self._kept)
         self._server.closed(self)
 
     def data_received(self, data: bytes) -> None:
@@ -143,7 +149,7 @@ class HttpConnection(asyncio.Protocol):
         if self._transport is not None and not self._eof and not self._closing:
             self._transport.pause_reading()
         if self._watcher is not None:
-            self.deadline = self._server.clock + self._server.bounds.idle_timeout
+            self.deadline = self._server.clock + self._server.bounds.send_timeout
             self._watcher.client_full()
 
     def resume_writing(self) -> None:
@@ -151,7 +157,7 @@ class HttpConnection(asyncio.Protocol):
         self._paused = False
         self._read_on()
         if self._watcher is not None:
-            self.deadline = NEVER
+            self.deadline = self._next_share() if self._uploading else NEVER
             self._watcher.client_drained()
 
     def _read_on(self) -> None:
@@ -174,6 +180,18 @@ class HttpConnection(asyncio.Protocol):
         else:
             self._expects = True
 
+    def keeps(self, size: int) -> None:
+        """Set memory aside for more of a body.
+
+        Raises:
+            Refusal: all connections together hold too much.
+        """
+        if self._ended:
+            return
+        if not self._server.census.keep(size):
+            raise Refusal(_UNAVAILABLE, "too many request bodies at once", "bodies")
+        self._kept += size
+
     def complete(self, inbound: Inbound, keep: bool, version: str, /) -> None:  # noqa: FBT001
         """Hand a request to the app, or queue it behind the one being decided.
 
@@ -185,7 +203,7 @@ class HttpConnection(asyncio.Protocol):
             return
         self._expects = False
         if inbound.unfinished and self._current is not None:
-            raise Refusal("400 Bad Request", "too many pipelined requests")
+            raise _too_many_waiting()
         self._uploading = inbound.unfinished
         keep = keep and not self._last
         line = b"" if keep and version == "1.1" else _CONNECTION[keep]
@@ -194,18 +212,17 @@ class HttpConnection(asyncio.Protocol):
             self._dispatch(inbound, keep, line)
             return
         self._queued_bytes += len(inbound.body)
-        if (
-            len(self._queue) >= MAX_PIPELINED
-            or self._queued_bytes > self._server.bounds.max_body_bytes
-        ):
-            raise Refusal("400 Bad Request", "too many pipelined requests")
+        bounds = self._server.bounds
+        if len(self._queue) >= bounds.max_pipelined or self._queued_bytes > bounds.max_body_bytes:
+            raise _too_many_waiting()
         self._ended = not keep
         self._queue.append((inbound, keep, line))
 
     def excess(self, chunk: bytes) -> None:
         """Pass more of the body on; after the answer it is thrown away."""
         if self._watcher is not None:
-            self.deadline = self._server.clock + self._server.bounds.header_timeout
+            if self.deadline == NEVER:
+                self.deadline = self._next_share()
             self._watcher.upload(chunk)
 
     def excess_ended(self) -> None:
@@ -222,8 +239,7 @@ class HttpConnection(asyncio.Protocol):
             self._server.app.handle(self, inbound)
         except Exception as error:  # noqa: BLE001 - one request must not take others with it
             # Whoever called may be a shard's link with other requests' replies in hand.
-            kind = type(error).__name__
-            log.error("a request could not be handled: %s at %s", kind, place(error))  # noqa: TRY400 - its text may quote the request
+            self._server.census.failed(error)
             self.respond(_FAILED)
 
     # the app's side
@@ -250,10 +266,21 @@ class HttpConnection(asyncio.Protocol):
         keep, line, headless = current
         if keep and (self._uploading or (self._last and self._is_through())):
             keep, line = False, _CONNECTION[False]
+        if len(body) > _COPIED and not headless:
+            # Several clients may be sent the same metrics; each would hold a copy.
+            if about_to is not None:
+                about_to()
+            transport.write(b"".join((head, line, b"
+")))
+            transport.write(body)
+            self._answered(keep=keep)
+            return
         data = (
-            b"".join((head, line, b"\r\n", b"" if headless else body))
+            b"".join((head, line, b"
+", b"" if headless else body))
             if line or body
-            else head + b"\r\n"
+            else head + b"
+"
         )
         # Not through the transport, which would wait for the end of the loop's turn: what dies in
         # between has been charged and not answered. It costs no more.
@@ -285,6 +312,8 @@ class HttpConnection(asyncio.Protocol):
         """Take more of the body again."""
         if self._held:
             self._held = False
+            if self._uploading and self._current is not None:
+                self.deadline = self._next_share()
             self._read_on()
 
     def open(self, head: bytes, *, close: bool = False, more: bool = False) -> None:
@@ -329,6 +358,8 @@ class HttpConnection(asyncio.Protocol):
     def _answered(self, *, keep: bool) -> None:
         self._current = self._delay = self._watcher = None
         self.release()
+        if self._kept:
+            self._let_go()
         if not keep:
             self._ended = True
             if self._excess or self._uploading:
@@ -343,8 +374,16 @@ class HttpConnection(asyncio.Protocol):
             self._send_refusal()
         elif self._reader.in_message:
             self._await_rest()
+        elif self._paused:
+            self.deadline = self._server.clock + self._server.bounds.send_timeout
         else:
             self.deadline = self._server.clock + self._server.bounds.idle_timeout
+
+    def _let_go(self) -> None:
+        """Give the memory of an answered request's body back."""
+        needed = self._queued_bytes + self._reader.kept
+        self._server.census.let_go(self._kept - needed)
+        self._kept = needed
 
     def wait(self, delay: asyncio.TimerHandle) -> None:
         """Let a delayed answer be forgotten when the client leaves."""
@@ -378,17 +417,30 @@ class HttpConnection(asyncio.Protocol):
         transport = self._transport
         if transport is None:
             return
-        if (
-            self._closing
-            or self._paused
-            or self._watcher is not None
-            or transport.get_write_buffer_size()
-        ):
+        census = self._server.census
+        if self._paused or transport.get_write_buffer_size():
+            census.closed("unread")
             self.cut()  # what it does not read will never be flushed
+        elif self._closing:
+            self.cut()
+        elif self._reader.in_message and self._keeps_up():
+            self.deadline = self._next_share()
+        elif self._watcher is not None:
+            census.closed("slow_body")
+            self.cut()
         elif self._reader.in_message:
-            self._refuse(Refusal("408 Request Timeout", "request took too long to arrive"))
+            self._refuse(Refusal("408 Request Timeout", "request took too long to arrive", "slow"))
         else:
+            census.closed("idle")
             self._close()
+
+    def _keeps_up(self) -> bool:
+        """Return whether a body has brought enough since the last look."""
+        bounds = self._server.bounds
+        return self._reader.progress() >= bounds.min_body_rate * bounds.header_timeout
+
+    def _next_share(self) -> float:
+        return self._server.clock + self._server.bounds.header_timeout
 
     def cut(self) -> None:
         """End it now, whatever is still owed."""
@@ -404,10 +456,18 @@ class HttpConnection(asyncio.Protocol):
             self._excess = True
             return
         self._ended = True
+        if refusal.why != "connections":
+            self._server.census.refused(refusal.why)
         body = b'{"error":"%s"}' % refusal.reason.encode()
         self._refusal = (
             b"HTTP/1.1 %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n"
-            b"Connection: close\r\n\r\n%s" % (refusal.status.encode(), len(body), body)
+            b"%sConnection: close\r\n\r\n%s"
+            % (
+                refusal.status.encode(),
+                len(body),
+                _RETRY if refusal.status is _UNAVAILABLE else b"",
+                body,
+            )
         )
         if self._current is None:
             self._send_refusal()
@@ -434,7 +494,7 @@ class HttpConnection(asyncio.Protocol):
             return
         self._closing = self._ended = True
         # The transport closes when all is flushed, which is up to the client.
-        self.deadline = self._server.clock + self._server.bounds.idle_timeout
+        self.deadline = self._server.clock + self._server.bounds.send_timeout
         self._transport.close()
 
     def _forget(self, *, keep_transport: bool = False) -> None:
@@ -452,6 +512,12 @@ class HttpConnection(asyncio.Protocol):
             watcher.client_gone()
 
 
+def _too_many_waiting() -> Refusal:
+    return Refusal("400 Bad Request", "too many pipelined requests", "pipelined")
+
+
+_UNAVAILABLE = "503 Service Unavailable"
+_RETRY = b"Retry-After: 1\r\n"
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _FAILED = (
     b"HTTP/1.1 503 Service Unavailable\r\nX-Fairvisor-Reason: service_unavailable\r\n"

@@ -7,8 +7,11 @@ Rules
 - An owner that does not answer within the owner timeout, and every owner when the link drops, is
   told so at once (`unavailable`). A late reply is still taken off the queue, and handed over as
   late, because its charges may have to be taken back.
-- A link that is down reconnects with back-off; meanwhile only undos wait for it. What it had under
-  way when it broke is settled with the shard before anything else is asked (`in_flight`).
+- A link that is down reconnects with back-off, which ends with the first reply that makes sense;
+  meanwhile only undos wait for it. What it had under way when it broke is settled with the shard
+  before anything else is asked (`in_flight`).
+- What waits for a shard is bounded in number, and in bytes that the shard has not read. Beyond that
+  the shard counts as unavailable at once: nobody waits for his turn to wait.
 - Requests are numbered, so that answers can be noted where the shard finds them if this process is
   killed (`protocol.answered`).
 """
@@ -18,45 +21,42 @@ import logging
 import socket
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from secrets import token_bytes
-from typing import Any, Protocol
+from typing import Any
 
 from daemon.front.answered import AnsweredPage, Lifeline
 from daemon.front.in_flight import InFlight
-from protocol.frames import DECIDE, HELLO, SETTLE, UNDO, FrameError, FrameReader, pack
+from daemon.front.link_socket import LinkSocket, Owner
+from daemon.front.trace import place
+from protocol.frames import DECIDE, HELLO, SETTLE, UNDO, FrameError, pack
 
 log = logging.getLogger("fairvisor")
 
-MAX_WAITING = 65_536
-"""Owners that may wait on one link; beyond that the shard counts as unavailable."""
+_QUIET_SECONDS = 60.0
+"""Between two lines about a shard's replies."""
 _READ_SECONDS = 5.0
 _MAX_BACKOFF = 0.5
 _FIRST_BACKOFF = 0.01
 
 
-class Owner(Protocol):
-    """Whoever asked a shard something."""
-
-    def reply(self, shard: int, charged_at: int, reply: object) -> None:
-        """Take the shard's reply."""
-
-    def late(self, shard: int, charged_at: int, reply: object) -> None:
-        """Take a reply that came after `unavailable`."""
-
-    def unavailable(self, shard: int) -> None:
-        """Go on without this shard."""
-
-
 class Link:
-    """One shard as seen from a front. `clock` gives the time in microseconds since the epoch."""
+    """One shard as seen from a front. `clock` gives the time in microseconds since the epoch.
 
-    def __init__(
+    At most `queue` owners wait, and beyond `buffer` bytes that the shard has not read nobody is
+    added. `failures` counts by why an owner had to go on without the shard.
+    """
+
+    def __init__(  # noqa: PLR0913 - whom to ask, and how long, how many and how much at most
         self,
         shard: int,
         path: str,
         timeout: float,
         clock: Callable[[], int],
         lifeline: Lifeline | None = None,
+        *,
+        queue: int = 16_384,
+        buffer: int = 16 << 20,
     ) -> None:
         self.shard = shard
         self._page = AnsweredPage()
@@ -64,6 +64,11 @@ class Link:
         """Where whoever answers a request notes its number, by number modulo the slots."""
         self._numbered = 0
         self._lifeline = lifeline
+        self.failures: Counter[str] = Counter()
+        self._queue = queue
+        self._buffer = buffer
+        self._full = False
+        self._quiet_until = 0.0
         self._path = path
         self._timeout = timeout
         self._clock = clock
@@ -82,7 +87,7 @@ class Link:
         self._out: list[bytes] = []
         self._flushing = False
         self._watching = False
-        self._backoff = _FIRST_BACKOFF
+        self._backoff = 0.0
         self._stopped = False
         self._connecting: asyncio.Task[None] | None = None
 
@@ -120,8 +125,12 @@ class Link:
 
         That is 0 if it cannot be asked.
         """
-        if self._transport is None or self._flight.waiting + len(self._owners) >= MAX_WAITING:
-            owner.unavailable(self.shard)
+        if (
+            self._transport is None
+            or self._full
+            or self._flight.waiting + len(self._owners) >= self._queue
+        ):
+            self._turn_away(owner)
             return 0
         if generation != self._generation:
             self._seal()
@@ -141,7 +150,7 @@ class Link:
         that was restarted meanwhile knows that it did not.
         """
         waiting = self._undos.setdefault(generation, [])
-        if self._transport is None and len(waiting) >= MAX_WAITING:
+        if self._transport is None and len(waiting) >= self._queue:
             self.losses["undo"] += len(undos)
             return
         waiting.extend(undos)
@@ -150,12 +159,20 @@ class Link:
 
     def settle(self, reservation: bytes, usage: object, owner: Owner) -> None:
         """Ask the shard to settle what it holds of a reservation."""
-        if self._transport is None or self._flight.waiting + len(self._settlers) >= MAX_WAITING:
-            owner.unavailable(self.shard)
+        if (
+            self._transport is None
+            or self._full
+            or self._flight.waiting + len(self._settlers) >= self._queue
+        ):
+            self._turn_away(owner)
             return
         self._settlements.append([reservation, usage])
         self._settlers.append(owner)
         self._schedule()
+
+    def _turn_away(self, owner: Owner) -> None:
+        self.failures["down" if self._transport is None else "queue"] += 1
+        owner.unavailable(self.shard)
 
     def _schedule(self) -> None:
         if not self._flushing:
@@ -205,6 +222,7 @@ class Link:
                 break
             if not frame.expired:
                 frame.expired = True
+                self.failures["timeout"] += len(frame.owners)
                 for owner in frame.owners:
                     owner.unavailable(self.shard)
         if self._flight and self._transport is not None:
@@ -229,25 +247,33 @@ class Link:
         if len(replies) != len(frame.owners):
             raise FrameError(f"{len(replies)} replies to {len(frame.owners)} questions")
         self._flight.replied()
+        self._backoff = 0.0
         shard = self.shard
-        if frame.expired:
-            for owner, reply in zip(frame.owners, replies, strict=False):
-                owner.late(shard, now, reply)
-            return
+        late = frame.expired
         for owner, reply in zip(frame.owners, replies, strict=False):
-            owner.reply(shard, now, reply)
+            try:
+                if late:
+                    owner.late(shard, now, reply)
+                else:
+                    owner.reply(shard, now, reply)
+            except Exception as error:  # noqa: BLE001 - one reply must not take the others with it
+                self.complain(f"{type(error).__name__} at {place(error)}")
+
+    def complain(self, why: str) -> None:
+        """Log what is wrong with the shard's replies, once a minute at most."""
+        now = self._loop.time()
+        if now >= self._quiet_until:
+            self._quiet_until = now + _QUIET_SECONDS
+            log.error("shard %d answers what cannot be read: %s", self.shard, why)
 
     async def _connect(self) -> None:
         while not self._stopped:
-            try:
+            await asyncio.sleep(self._backoff)
+            self._backoff = min(max(self._backoff * 2, _FIRST_BACKOFF), _MAX_BACKOFF)
+            with suppress(OSError):
                 await self._loop.create_unix_connection(
-                    lambda: _LinkProtocol(self), sock=self._greeted()
+                    lambda: LinkSocket(self), sock=self._greeted()
                 )
-            except OSError:
-                await asyncio.sleep(self._backoff)
-                self._backoff = min(self._backoff * 2, _MAX_BACKOFF)
-            else:
-                self._backoff = _FIRST_BACKOFF
                 if self._greeting is not None:
                     break
         self._connecting = None
@@ -280,6 +306,7 @@ class Link:
             transport.close()
             return
         self._greeting = transport
+        transport.set_write_buffer_limits(high=self._buffer)
 
     def _welcome(self, message: list[Any]) -> None:
         """Go on where the shard is; the link is up from now on."""
@@ -295,15 +322,21 @@ class Link:
         if self._undos:
             self._schedule()
 
+    def full(self, *, full: bool) -> None:
+        """Hear whether the shard has too much unread."""
+        self._full = full
+
     def dropped(self) -> None:
         """Tell everybody who waits that the shard is gone, and connect again."""
         self._transport = self._greeting = None
+        self._full = False
         self._opened.clear()
         orphans = self._flight.broke(self._loop.time() - self._patience)
         orphans += self._owners + self._settlers
         self._items, self._owners = [], []
         self._settlements, self._settlers = [], []
         self._out = []
+        self.failures["lost"] += len(orphans)
         for owner in orphans:
             owner.unavailable(self.shard)
         self.start()
@@ -312,31 +345,3 @@ class Link:
     def _patience(self) -> float:
         """Seconds after which a shard has read what was sent to it."""
         return max(self._timeout, _READ_SECONDS)
-
-
-class _LinkProtocol(asyncio.Protocol):
-    """The socket's side of a link."""
-
-    __slots__ = ("_link", "_reader", "_transport")
-
-    def __init__(self, link: Link) -> None:
-        self._link = link
-        self._reader = FrameReader()
-        self._transport: asyncio.Transport | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport  # type: ignore[assignment]  # a stream's transport
-        self._link.opened(transport)  # type: ignore[arg-type]
-
-    def data_received(self, data: bytes) -> None:
-        try:
-            for message in self._reader.feed(data):
-                self._link.received(message)
-        except FrameError as error:
-            # What the shard says cannot be trusted any more; start afresh.
-            log.error("shard %d: link dropped: %s", self._link.shard, error)  # noqa: TRY400
-            if self._transport is not None:
-                self._transport.abort()
-
-    def connection_lost(self, _error: Exception | None) -> None:
-        self._link.dropped()

@@ -8,7 +8,6 @@ import secrets
 import signal
 import socket
 from collections import Counter
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,11 +20,13 @@ from daemon.engine.client_address import TrustedProxies
 from daemon.engine.engine import Engine
 from daemon.engine.learned import LearnedCompletions
 from daemon.engine.sources import Sources
-from daemon.front import files
+from daemon.front import descriptors, files
 from daemon.front.answered import Lifeline
 from daemon.front.app import App, now_us
+from daemon.front.census import ClientCensus
 from daemon.front.debug import DebugSessions
 from daemon.front.links import Link
+from daemon.front.peers import PeerCounts
 from daemon.front.proxy.app import ProxyApp
 from daemon.front.proxy.heads import RequestHeads
 from daemon.front.proxy.route import ProxyConfig
@@ -33,11 +34,12 @@ from daemon.front.proxy.surroundings import Surroundings
 from daemon.front.rate_limited_log import RateLimitedLog
 from daemon.front.recorder import Recorder
 from daemon.front.records import RecordWriter
+from daemon.front.scrapes import Scrapes
 from daemon.front.server import Server
 from daemon.front.settler import Settler
 from daemon.front.tally import Tally
 from daemon.front.upstream_headers import injected_headers, parse_strip_list
-from daemon.front.upstream_pool import Pools
+from daemon.front.upstream_pool import Budget, Pools
 from daemon.llm.builtin_prices import BuiltinPrices, flatten
 from daemon.settings import Settings
 from daemon.stderr_log import start_logging
@@ -88,8 +90,7 @@ class _Front:
         self._settings = settings
         self._loop: asyncio.AbstractEventLoop
         self._control: asyncio.Transport
-        self._pending: dict[int, Callable[[bytes], None]] = {}
-        self._scrapes = 0
+        self._scrapes = Scrapes(partial(self._tell, control.SCRAPE))
         self._learned = LearnedCompletions()
         self._prepared: dict[int, tuple[Engine, str]] = {}
         self._stopped = asyncio.Event()
@@ -101,37 +102,64 @@ class _Front:
         self._trusted = trusted
         lifeline = Lifeline()
         links = [
-            Link(shard, path, settings.owner_timeout, now_us, lifeline)
+            Link(
+                shard,
+                path,
+                settings.owner_timeout,
+                now_us,
+                lifeline,
+                queue=settings.link_queue,
+                buffer=settings.link_buffer,
+            )
             for shard, path in enumerate(role.shard_paths)
         ]
         for link in links:
             link.start()
-        self._tally = Tally()
-        self._writer = RecordWriter(STDOUT, self._loop.call_later)
+        self._tally = Tally(settings.max_series)
+        self._writer = RecordWriter(STDOUT, self._loop.call_later, max_lines=settings.record_queue)
         secret = settings.debug_session_secret
+        quiet = RateLimitedLog(log)
         self._app = App(
             links,
             self._tally,
             Recorder(
                 self._writer,
-                RateLimitedLog(log),
+                quiet,
                 self._tally,
                 everything=settings.log_level == "debug",
             ),
-            self._scrape,
+            self._scrapes.take,
             settings.mode,
             DebugSessions(secret) if secret else None,
         )
-        turned_away = partial(self._tally.add, "connections_refused_total")
+        self._upstreams = Budget(0, 0)
         self._proxy = self._behind(links)
-        self._server = Server(
-            self._proxy or self._app, settings, trusted, settings.max_connections, turned_away
-        )
+        most_bodies = max(settings.max_body_memory, settings.max_body_bytes)
+        self._census = ClientCensus(self._tally, quiet, self._loop.time, most_bodies)
+        self._servers = self._open_doors()
         await self._attach()
         await self._stopped.wait()
         self._writer.close(FLUSH_SECONDS)
         for link in links:
             link.stop()
+
+    def _open_doors(self) -> list[Server]:
+        """Return a server for each listener, so that a full one leaves the others alone."""
+        settings, role = self._settings, self._role
+        room = descriptors.front_room(settings, len(role.listen_fds))
+        peers = PeerCounts(settings.max_connections_per_peer)
+        return [
+            Server(
+                self._proxy or self._app,
+                settings,
+                self._trusted,
+                self._census,
+                peers,
+                max_connections=min(settings.max_connections, room.clients),
+                max_turned_away=room.turned_away,
+            )
+            for _ in role.listen_fds
+        ]
 
     def _behind(self, links: list[Link]) -> ProxyApp | None:
         """Return the proxy in front of the decision API, None where there is none."""
@@ -149,7 +177,13 @@ class _Front:
         inject = injected_headers(os.environ)
         app = self._app
         settler = Settler(links, self._loop.call_later, app.ledger.settled)
-        pools = Pools(settings.upstream_connect_timeout)
+        room = descriptors.front_room(settings, len(self._role.listen_fds))
+        self._upstreams = Budget(
+            settings.upstream_max_connections,
+            min(settings.upstream_max_total, room.upstream),
+            settings.upstream_max_head_bytes,
+        )
+        pools = Pools(settings.upstream_connect_timeout, self._upstreams)
         return ProxyApp(
             app,
             Surroundings(
@@ -160,6 +194,7 @@ class _Front:
                 settings.upstream_timeout,
                 settler,
                 app.ledger.truncated,
+                settings.max_usage_bytes,
             ),
         )
 
@@ -171,11 +206,6 @@ class _Front:
     def attached(self, transport: asyncio.Transport) -> None:
         """Take the way to the supervisor."""
         self._control = transport
-
-    def _scrape(self, callback: Callable[[bytes], None]) -> None:
-        self._scrapes += 1
-        self._pending[self._scrapes] = callback
-        self._tell(control.SCRAPE, self._scrapes)
 
     def _tell(self, *message: object) -> None:
         with suppress(RuntimeError):  # the supervisor is gone; so shall we be
@@ -193,9 +223,7 @@ class _Front:
             case [control.COLLECT, int(number)]:
                 self._tell(control.TALLY, number, self._snapshot())
             case [control.METRICS, int(number), bytes(text)]:
-                callback = self._pending.pop(number, None)
-                if callback is not None:
-                    callback(text)
+                self._scrapes.answered(number, text)
             case [control.DRAIN]:
                 self._loop.create_task(self._drain())
 
@@ -238,12 +266,13 @@ class _Front:
         for link in self._app.links:
             with suppress(TimeoutError):  # serve degraded rather than not at all
                 await asyncio.wait_for(link.connected(), timeout=1.0)
-        await self._server.listen([socket.socket(fileno=fd) for fd in self._role.listen_fds])
+        for server, fd in zip(self._servers, self._role.listen_fds, strict=True):
+            await server.listen([socket.socket(fileno=fd)], self._settings.backlog)
         self._tell(control.READY)
 
     async def _drain(self) -> None:
         self._app.draining = True
-        await self._server.drain(DRAIN_SECONDS)
+        await asyncio.gather(*[server.drain(DRAIN_SECONDS) for server in self._servers])
         if self._proxy is not None:
             await self._proxy.settled(SETTLE_SECONDS)
         self._tell(control.TALLY, 0, self._snapshot())
@@ -251,7 +280,14 @@ class _Front:
 
     def _snapshot(self) -> list[object]:
         self._tally.put("records_dropped_total", self._writer.dropped)
+        self._tally.put("connections", sum(server.connections for server in self._servers))
+        self._tally.put("request_body_bytes", self._census.bodies)
         losses = sum((link.losses for link in self._app.links), Counter())
+        self._tally.put("upstream_connections", self._upstreams.opened)
+        self._tally.put("upstream_waits_total", self._upstreams.waited)
+        for link in self._app.links:
+            for why, count in link.failures.items():
+                self._tally.put("owner_unavailable_total", count, (str(link.shard), why))
         for kind, count in losses.items():
             self._tally.put("charges_unconfirmed_total", count, (kind,))
         return self._tally.snapshot(now_us())

@@ -20,25 +20,29 @@ from typing import Protocol
 import httptools
 
 from daemon.engine.edge_headers import is_edge_header
+from daemon.front import plain_heads
 from daemon.front.plain_heads import read_request
 
-MAX_FIELDS = 128
-"""Header lines of one request."""
 _FIELD_FRAME = 4
 """Bytes of ": " and CRLF around a field's name and value."""
 _CANONICAL_ENTRIES = 4096
-_MOST_FRAMING = 2 * MAX_FIELDS
+_CANONICAL_BYTES = 64
+_MOST_FRAMING = 2 * plain_heads.MAX_FIELDS
 """What a head's fields may count more than they take, where blanks were left out."""
 _NONE: frozenset[bytes] = frozenset()
 
 
 class Refusal(Exception):  # noqa: N818 - an answer, not a fault of ours
-    """The bytes are no request that we take; nothing after them can be read. `status` as sent."""
+    """The bytes are no request that we take; nothing after them can be read.
 
-    def __init__(self, status: str, reason: str) -> None:
+    `status` as sent, `why` as counted.
+    """
+
+    def __init__(self, status: str, reason: str, why: str = "malformed") -> None:
         super().__init__(f"{status}: {reason}")
         self.status = status
         self.reason = reason
+        self.why = why
 
 
 class Inbound:
@@ -85,6 +89,9 @@ class Taker(Protocol):
     def expects(self) -> None:
         """Hear that the client waits for 100 Continue before it sends the body."""
 
+    def keeps(self, size: int) -> None:
+        """Hear that so many bytes of a body will be kept."""
+
     def complete(self, inbound: Inbound, keep: bool, version: str, /) -> None:  # noqa: FBT001
         """Take a request; `keep`: whether another may follow on this connection."""
 
@@ -103,7 +110,9 @@ class RequestReader:
         "_headers",
         "_in_head",
         "_last_read",
+        "_mark",
         "_max_body",
+        "_max_fields",
         "_max_head",
         "_parser",
         "_peer",
@@ -124,7 +133,7 @@ class RequestReader:
         "in_message",
     )
 
-    def __init__(  # noqa: PLR0913 - who takes, who sends, two bounds and a manner
+    def __init__(  # noqa: PLR0913 - who takes, who sends, three bounds and a manner
         self,
         taker: Taker,
         peer: str,
@@ -132,6 +141,7 @@ class RequestReader:
         trusted: bool,
         max_head: int,
         max_body: int,
+        max_fields: int,
         verbatim: bool = False,
     ) -> None:
         self._taker = taker
@@ -139,8 +149,10 @@ class RequestReader:
         self._trusted = trusted
         self._max_head = max_head
         self._max_body = max_body
+        self._max_fields = max_fields
         self._verbatim = verbatim
         self._parser = httptools.HttpRequestParser(self)
+        self._room = self._mark = max_body
         self._unheard = 0
         self._last_read = 0
         self._read_bytes = 0
@@ -155,10 +167,12 @@ class RequestReader:
         """
         if not self.in_message:
             plain = read_request(data, self._max_head - _MOST_FRAMING, self._max_body)
-            if plain is not None:
+            if plain is not None and len(plain.raw) <= self._max_fields:
                 self._unheard = 0
                 method, target, headers, raw, body = plain
                 self._taker.begun()
+                if body:
+                    self._taker.keeps(len(body))
                 self._taker.complete(
                     Inbound(
                         method,
@@ -189,6 +203,16 @@ class RequestReader:
         if self._unheard > self._max_head:
             raise _too_large()
 
+    @property
+    def kept(self) -> int:
+        """How many bytes are kept of a body that is not complete."""
+        return len(self._body) if self.in_message and not self._spilling else 0
+
+    def progress(self) -> int:
+        """Return how many bytes of the body have come since the last call."""
+        came, self._mark = self._mark - self._room, self._room
+        return came
+
     def close(self) -> None:
         """Let go of the parser and the taker, which hold this reader in circles."""
         del self._parser, self._taker
@@ -205,7 +229,7 @@ class RequestReader:
         self._repeated_bytes = 0
         self._read_bytes = self._last_read
         self._body: bytes | bytearray = b""
-        self._room = self._max_body
+        self._room = self._mark = self._max_body
         self._raw: list[tuple[bytes, bytes]] = []
         self._spilling = False
         self._in_head = True
@@ -267,7 +291,7 @@ class RequestReader:
         self._in_head = False
         headers = self._headers
         # Adding up costs 4 % of a request, and few heads arrive in as many bytes as they may have.
-        if len(headers) + self._repeated > MAX_FIELDS or (
+        if len(headers) + self._repeated > self._max_fields or (
             self._read_bytes > self._max_head and self._head_bytes() > self._max_head
         ):
             raise _too_large()
@@ -313,10 +337,10 @@ class RequestReader:
         """Keep the body up to its bound; the excess is not looked at (§4.1)."""
         self._unheard = 0
         room = self._room
+        self._room = room - len(chunk)
         if self._spilling:
             self._taker.excess(chunk)
             return
-        self._room = room - len(chunk)
         if room > 0:
             self._keep(chunk, room)
         if self._verbatim and self._room < 0:
@@ -325,6 +349,7 @@ class RequestReader:
             self._taker.excess(chunk[max(room, 0) :])
 
     def _keep(self, chunk: bytes, room: int) -> None:
+        self._taker.keeps(min(len(chunk), room))
         if not self._body:
             self._body = chunk[:room]
             return
@@ -344,12 +369,13 @@ class RequestReader:
     def _hand_over(self) -> None:
         parser = self._parser
         version = self._version
+        body, self._body = bytes(self._body), b""  # an idle connection must not hold on to it
         self._taker.complete(
             Inbound(
                 parser.get_method().decode("latin-1"),
                 self._target,
                 self._headers,
-                bytes(self._body),
+                body,
                 self._peer,
                 trusted=self._trusted,
                 raw=self._raw,
@@ -362,16 +388,20 @@ class RequestReader:
 
 
 def _too_large() -> Refusal:
-    return Refusal("431 Request Header Fields Too Large", "request head too large")
+    return Refusal("431 Request Header Fields Too Large", "request head too large", "head")
 
 
 _canonical: dict[bytes, bytes] = {}
-"""Names as sent, without "_", to canonical names: most clients send the same few. Bounded."""
+"""Names as sent, without "_", to canonical names: most clients send the same few. Bounded, and
+begun anew when full: nobody may fill it for good with names of his own.
+"""
 
 
 def canonical_name(name: bytes) -> bytes:
     """Return a header name in lower case with "_" as "-" (§4.1)."""
     key = name.lower().replace(b"_", b"-")
-    if b"_" not in name and len(_canonical) < _CANONICAL_ENTRIES:
+    if b"_" not in name and len(name) <= _CANONICAL_BYTES:
+        if len(_canonical) >= _CANONICAL_ENTRIES:
+            _canonical.clear()
         _canonical[name] = key
     return key

@@ -2,18 +2,16 @@
 
 import asyncio
 import socket
-from collections.abc import Callable
 from contextlib import suppress
 
 from daemon.engine.client_address import TrustedProxies
 from daemon.front.http1 import NEVER, HttpConnection
-from daemon.front.surroundings import App, Bounds
+from daemon.front.peers import PeerCounts
+from daemon.front.surroundings import App, Bounds, Census
 
 SWEEP_SECONDS = 0.5
 """How often deadlines are looked at: a connection is closed up to twice this late, never early."""
 BACKLOG = 1024
-MAX_TURNED_AWAY = 256
-"""Connections over the limit that may still be reading why; beyond that the oldest is cut."""
 GRACE_SECONDS = 0.2
 """What a drain leaves idle connections for a request that is already on its way."""
 
@@ -21,31 +19,43 @@ GRACE_SECONDS = 0.2
 class Server:
     """Accepts connections on inherited sockets and keeps them within their bounds.
 
-    `turned_away` is called for every connection over the limit.
+    `census` hears of connections that are refused or ended. `peers` is shared by the servers of a
+    process. At most `max_turned_away` of the refused may still be reading why; beyond that the
+    oldest is cut.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - who answers, who may come, and who is told
         self,
         app: App,
         bounds: Bounds,
         trusted: TrustedProxies,
+        census: Census,
+        peers: PeerCounts,
+        *,
         max_connections: int,
-        turned_away: Callable[[], None],
+        max_turned_away: int = 256,
     ) -> None:
         self.app = app
         self.bounds = bounds
+        self.census = census
         self._trusted = trusted
+        self._peers = peers
         self._max_connections = max_connections
-        self._report = turned_away
+        self._max_turned_away = max_turned_away
         self._loop = asyncio.get_running_loop()
         self.clock = self._loop.time() + SWEEP_SECONDS
-        self._connections: set[HttpConnection] = set()
+        self._connections: dict[HttpConnection, str | bytes] = {}
         self._turned_away: dict[HttpConnection, None] = {}
         self._servers: list[asyncio.Server] = []
         self._draining = False
         self._left = asyncio.Event()
 
-    async def listen(self, sockets: list[socket.socket]) -> None:
+    @property
+    def connections(self) -> int:
+        """How many clients are in."""
+        return len(self._connections)
+
+    async def listen(self, sockets: list[socket.socket], backlog: int = BACKLOG) -> None:
         """Start to accept on bound sockets and to sweep."""
         for sock in sockets:
             create = (
@@ -53,31 +63,38 @@ class Server:
                 if sock.family == socket.AF_UNIX
                 else self._loop.create_server
             )
-            server = await create(self._connection, sock=sock, backlog=BACKLOG)
+            server = await create(self._connection, sock=sock, backlog=backlog)
             self._servers.append(server)
         self._sweep()
 
     def _connection(self) -> HttpConnection:
         return HttpConnection(self)
 
-    def opened(self, connection: HttpConnection) -> bool:
-        """Count a connection in; False if it is one too many."""
+    def opened(self, connection: HttpConnection, peer: str, *, trusted: bool) -> str:
+        """Count a connection in; return what to tell it if it is one too many, else ""."""
+        who: str | bytes | None = ""
+        full = "listener"
         if len(self._connections) < self._max_connections:
-            self._connections.add(connection)
-            if self._draining:
-                connection.retire()
-            return True
-        self._report()
-        if len(self._turned_away) >= MAX_TURNED_AWAY:
+            if not trusted:
+                full, who = "peer", self._peers.enter(peer)
+            if who is not None:
+                self._connections[connection] = who
+                if self._draining:
+                    connection.retire()
+                return ""
+        self.census.turned_away(full, peer)
+        if len(self._turned_away) >= self._max_turned_away:
             oldest = next(iter(self._turned_away))
             del self._turned_away[oldest]
             oldest.cut()
         self._turned_away[connection] = None
-        return False
+        return _TOO_MANY[full]
 
     def closed(self, connection: HttpConnection) -> None:
         """Count a connection out."""
-        self._connections.discard(connection)
+        who = self._connections.pop(connection, "")
+        if who:
+            self._peers.leave(who)
         self._turned_away.pop(connection, None)
         self._left.set()
 
@@ -113,3 +130,9 @@ class Server:
         for connection in [*self._connections, *self._turned_away]:
             connection.cut()
         await asyncio.sleep(0)  # for the transports to end
+
+
+_TOO_MANY = {
+    "listener": "too many connections",
+    "peer": "too many connections from this address",
+}

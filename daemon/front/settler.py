@@ -10,6 +10,7 @@ Rules
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -27,6 +28,8 @@ MAX_TRIES: Final = 40
 FIRST_RETRY: Final = 0.05
 LONGEST_RETRY: Final = 5.0
 """Seconds. All tries together take about three minutes: a shard is long back by then."""
+
+_QUIET_SECONDS: Final = 60.0
 
 Outcome = Literal["used", "returned", "kept", "unknown", "lost"]
 """How a reservation ended: by what was used, given back, as estimated because the usage is not
@@ -63,11 +66,19 @@ class Settler:
         self.open = 0
         """Settlements that have not been answered."""
         self._idle: asyncio.Event | None = None
+        self._quiet_until = 0.0
 
     def settle(self, reservation: str, usage: Usage | None, why: str = "") -> None:
         """Settle with what was used, None to give all back; with `why` it is not known."""
         settlement = settlement_of(reservation, UNKNOWN if why else usage)
         _Settling(self, settlement, why).ask()
+
+    def say_lost(self) -> None:
+        """Log that reservations stay charged, once in a while: each is counted."""
+        now = time.monotonic()
+        if now >= self._quiet_until:
+            self._quiet_until = now + _QUIET_SECONDS
+            log.warning("a reservation stays charged: its counters' owner is away")
 
     async def idle(self, seconds: float) -> None:
         """Wait until every settlement has been answered, but no longer than `seconds`."""
@@ -135,7 +146,7 @@ class _Settling:
             return
         settler = self._settler
         if self._tries >= MAX_TRIES or settler.retrying >= MAX_RETRYING:
-            log.warning("a reservation stays charged: its counters' owner is away")
+            settler.say_lost()
             self._waiting.clear()
             self._end("lost")
             return

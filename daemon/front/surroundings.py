@@ -22,14 +22,57 @@ class Bounds(Protocol):
         ...
 
     @property
+    def max_header_fields(self) -> int:
+        """Header lines of a request."""
+        ...
+
+    @property
+    def max_pipelined(self) -> int:
+        """Requests of one connection that may wait for their turn."""
+        ...
+
+    @property
     def header_timeout(self) -> float:
-        """Seconds for a whole request to arrive."""
+        """Seconds for a head to arrive, and for a body's next share."""
+        ...
+
+    @property
+    def min_body_rate(self) -> int:
+        """Bytes a second that a body must bring on average."""
+        ...
+
+    @property
+    def send_timeout(self) -> float:
+        """Seconds for a client to read what waits for it."""
         ...
 
     @property
     def idle_timeout(self) -> float:
         """Seconds between requests."""
         ...
+
+
+class Census(Protocol):
+    """Who counts what the bounds did, and the memory that all connections share."""
+
+    def turned_away(self, reason: str, peer: str) -> None:
+        """Hear of a connection that is one too many."""
+
+    def refused(self, why: str) -> None:
+        """Hear of bytes that were answered without being a request."""
+
+    def closed(self, why: str) -> None:
+        """Hear of a connection that used up its time."""
+
+    def failed(self, error: Exception) -> None:
+        """Hear of a request that could not be handled."""
+
+    def keep(self, size: int) -> bool:
+        """Set memory aside for a body; return False if there is none left."""
+        ...
+
+    def let_go(self, size: int) -> None:
+        """Give such memory back."""
 
 
 class App(Protocol):
@@ -82,8 +125,13 @@ class Server(Protocol):
         """What holds for each connection."""
         ...
 
-    def opened(self, connection: "HttpConnection") -> bool:
-        """Count a connection in; False if it is one too many."""
+    @property
+    def census(self) -> Census:
+        """Who is told of what the bounds did."""
+        ...
+
+    def opened(self, connection: "HttpConnection", peer: str, *, trusted: bool) -> str:
+        """Count a connection in; return what to tell it if it is one too many, else ""."""
         ...
 
     def closed(self, connection: "HttpConnection") -> None:

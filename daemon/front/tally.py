@@ -6,6 +6,9 @@ Theory
 - What follows from these is worked out when a snapshot is taken, every few seconds: which policies
   were evaluated (those that matched, up to the one that refused), whether a policy matched at all,
   how many requests there were, verdicts by algorithm.
+- Labels name policies, routes and the like, never what a client chose; but bundles come and go,
+  and what they named stays counted. So a family has at most `max_series` series in a process; what
+  is beyond is counted under `other`, and `series_folded_total` says so.
 - Counters of several processes add up. A gauge carries the time of the snapshot it changed in: the
   newest wins, of equally new ones the smallest (`daemon.supervisor.metrics`).
 """
@@ -23,6 +26,9 @@ from protocol.operations import Verdict
 
 BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 """Upper bounds of `decision_duration_seconds`, in seconds."""
+
+OTHER = "other"
+"""Stands for the labels of a series too many."""
 
 Labels = tuple[str, ...]
 _Outcome = tuple[str, str, str | None, str, tuple[str, ...]]
@@ -43,10 +49,14 @@ class Tally:
         "_gauges",
         "_granted",
         "_left",
+        "_max_series",
         "_reported",
+        "_series",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, max_series: int = 10_000) -> None:
+        self._max_series = max_series
+        self._series: defaultdict[str, int] = defaultdict(int)
         self._decisions: defaultdict[_Outcome, int] = defaultdict(int)
         self._counts: defaultdict[tuple[str, Labels], int] = defaultdict(int)
         self._durations: dict[Labels, list[float]] = {}
@@ -63,9 +73,15 @@ class Tally:
         ] += 1
         durations = self._durations.get((route, mode))
         if durations is None:
-            durations = self._durations[route, mode] = [0.0] * (len(BUCKETS) + 2)
+            durations = self._new_durations(route, mode)
         durations[bisect_left(BUCKETS, seconds)] += 1
         durations[-1] += seconds
+
+    def _new_durations(self, route: str, mode: str) -> list[float]:
+        if len(self._durations) >= self._max_series:
+            self._counts["series_folded_total", ()] += 1
+            route = OTHER
+        return self._durations.setdefault((route, mode), [0.0] * (len(BUCKETS) + 2))
 
     def evaluated(self, evaluation: Evaluation, finished: Finished) -> None:
         """Count what the limiters of one evaluation said."""
@@ -115,7 +131,14 @@ class Tally:
 
     def add(self, family: str, labels: Labels = (), amount: int = 1) -> None:
         """Add to any other counter; `family` is its name without the prefix."""
-        self._counts[family, labels] += amount
+        key = (family, labels)
+        if key not in self._counts and labels:
+            if self._series[family] >= self._max_series:
+                self._counts["series_folded_total", ()] += amount
+                key = (family, (OTHER,) * len(labels))
+            else:
+                self._series[family] += 1
+        self._counts[key] += amount
 
     def put(self, family: str, total: int, labels: Labels = ()) -> None:
         """Set a counter that is kept elsewhere."""
@@ -123,7 +146,9 @@ class Tally:
 
     def gauge(self, family: str, labels: Labels, value: float, now: int) -> None:
         """Set a gauge; `now` in microseconds since the epoch."""
-        self._gauges[family, labels] = (value, now)
+        key = (family, labels)
+        if key in self._gauges or len(self._gauges) < self._max_series:
+            self._gauges[key] = (value, now)
 
     def forget_gauges(self) -> None:
         """Drop gauges: another bundle may not have what they speak of."""
@@ -138,15 +163,16 @@ class Tally:
         [labels, values], gauges [family, labels, value, time].
         """
         self._settle(now)
-        derived = _derived(self._decisions)
-        counters = [[family, labels, n] for (family, labels), n in derived.items()]
-        counters += [[family, labels, n] for (family, labels), n in self._counts.items()]
+        counters = [[family, labels, n] for (family, labels), n in self._counts.items()]
         histograms = [[labels, list(values)] for labels, values in self._durations.items()]
         gauges = [[family, labels, *each] for (family, labels), each in self._gauges.items()]
         return [counters, histograms, gauges]
 
     def _settle(self, now: int) -> None:
         """Turn what decisions left behind into counters and gauges with labels."""
+        for (family, named), n in _derived(self._decisions).items():
+            self.add(family, named, n)
+        self._decisions.clear()
         for check, count in self._granted.items():
             if check.rule is not None:
                 self.add("limiter_result_total", (check.kind, "true"), count)

@@ -23,6 +23,7 @@ from daemon.front.plain_heads import read_response
 from daemon.front.upstream_headers import NAMES_NOTHING, Headers
 
 MAX_HEAD_BYTES = 65_536
+"""The default of `FAIRVISOR_UPSTREAM_MAX_HEAD_BYTES`."""
 MAX_FIELDS = 256
 _FIELD_FRAME = 4
 _OK = 200
@@ -85,9 +86,9 @@ class UpstreamConnection(asyncio.Protocol):
 
     __slots__ = (
         "_caller", "_complete", "_descriptor", "_due", "_extra", "_failure", "_free", "_head",
-        "_head_bytes", "_headers", "_headless", "_heard", "_loop", "_lost", "_parser", "_paused",
-        "_pieces", "_reason", "_reusable", "_silence", "_timer", "_transport", "_uploaded",
-        "idle_since",
+        "_head_bytes", "_headers", "_headless", "_heard", "_loop", "_lost", "_max_head", "_parser",
+        "_paused", "_pieces", "_reason", "_reusable", "_silence", "_timer", "_transport",
+        "_uploaded", "idle_since",
     )  # fmt: skip
 
     def __init__(
@@ -95,7 +96,9 @@ class UpstreamConnection(asyncio.Protocol):
         free: Callable[["UpstreamConnection"], None],
         lost: Callable[["UpstreamConnection"], None],
         loop: asyncio.AbstractEventLoop,
+        max_head: int = MAX_HEAD_BYTES,
     ) -> None:
+        self._max_head = max_head
         self._free = free
         self._lost = lost
         self._loop = loop
@@ -222,13 +225,13 @@ class UpstreamConnection(asyncio.Protocol):
             return
         if head_missing and self._head is None:
             self._head_bytes += len(data)
-            if self._head_bytes > 2 * MAX_HEAD_BYTES:
+            if self._head_bytes > 2 * self._max_head:
                 self._failure = "broken"
         self._deliver(told=not head_missing)
 
     def _take_plain(self, data: bytes) -> bool:
         """Take a response that is all there and has nothing special about it."""
-        plain = read_response(data, MAX_HEAD_BYTES // 2)
+        plain = read_response(data, self._max_head // 2)
         if plain is None:
             return False
         status, reason, headers, body = plain
@@ -282,7 +285,7 @@ class UpstreamConnection(asyncio.Protocol):
             return  # trailers are not passed on
         self._head_bytes += len(name) + len(value) + _FIELD_FRAME
         self._headers.append((name, value.rstrip(b" \t")))
-        if self._head_bytes > MAX_HEAD_BYTES or len(self._headers) > MAX_FIELDS:
+        if self._head_bytes > self._max_head or len(self._headers) > MAX_FIELDS:
             raise ValueError("response head too large")
 
     def on_headers_complete(self) -> None:

@@ -5,8 +5,8 @@ Rules
 - A kept connection that the upstream has closed, or written to, is known to be dead and is not
   used: the socket itself is asked just before. The moment between that look and the request is
   left: connections are given up early, before common servers do it.
-- There are never more than `MAX_CONNECTIONS`; further calls wait in line, as long as it may take
-  to connect.
+- There are never more than so many to one upstream, nor to all together; further calls wait in
+  line, as long as it may take to connect. Who leaves the line takes his request with him.
 """
 
 import asyncio
@@ -14,17 +14,14 @@ import logging
 import os
 import select
 import ssl
-from collections import deque
 from collections.abc import Callable
 
 from daemon.front.rate_limited_log import RateLimitedLog
-from daemon.front.upstream import Caller, Failure, UpstreamConnection
+from daemon.front.upstream import MAX_HEAD_BYTES, Caller, Failure, UpstreamConnection
 from daemon.upstream_url import UpstreamUrl
 
 log = logging.getLogger("fairvisor")
 
-MAX_CONNECTIONS = 4096
-"""Per upstream and front process."""
 IDLE_SECONDS = 4.0
 """Common servers close idle connections after 5 s (uvicorn, Node.js) or later."""
 
@@ -39,13 +36,14 @@ class Call:
         "_connection",
         "_finished",
         "_headless",
+        "_left",
         "_request",
         "_silence",
         "_started",
         "_timer",
     )  # fmt: skip
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what to send, to hear of, and to leave
         self,
         request: bytes,
         caller: Caller,
@@ -53,7 +51,9 @@ class Call:
         *,
         headless: bool,
         uploaded: bool,
+        left: Callable[["Call"], None],
     ) -> None:
+        self._left = left
         self._request = request
         self._caller = caller
         self._silence = silence
@@ -86,6 +86,7 @@ class Call:
         if self.waits:
             self._cancelled = True
             self._stop_timer()
+            self._leave()
             self._caller.upstream_failed(failure)
 
     def expect_within(self, seconds: float, loop: asyncio.AbstractEventLoop) -> None:
@@ -125,6 +126,12 @@ class Call:
             self._connection.close()
         self._cancelled = True
         self._stop_timer()
+        if not self._started:
+            self._leave()
+
+    def _leave(self) -> None:
+        self._request, self._body = b"", []
+        self._left(self)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
@@ -132,26 +139,45 @@ class Call:
             self._timer = None
 
 
+class Budget:
+    """How many connections there may be to one upstream and to all, and who had to wait.
+
+    `max_head` bounds a response's head, in bytes.
+    """
+
+    __slots__ = ("each", "max_head", "opened", "total", "waited")
+
+    def __init__(self, each: int, total: int, max_head: int = MAX_HEAD_BYTES) -> None:
+        self.each = each
+        self.total = total
+        self.max_head = max_head
+        self.opened = 0
+        self.waited = 0
+        """Calls that could not even begin to connect."""
+
+
 class Pool:
     """The connections to one upstream. Times in seconds."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - where, within which bounds, and who is told
         self,
         upstream: UpstreamUrl,
         connect_timeout: float,
         tls: Callable[[], ssl.SSLContext],
-        limit: int = MAX_CONNECTIONS,
+        budget: Budget,
         warn: Callable[[UpstreamUrl, str], None] = lambda _upstream, _why: None,
+        roomy: Callable[[], None] = lambda: None,
     ) -> None:
+        self._roomy = roomy
         self._warn = warn
         self._upstream = upstream
         self._connect_timeout = connect_timeout
         self._tls = tls
-        self._limit = limit
+        self._budget = budget
         self._loop = asyncio.get_running_loop()
         self._idle: list[UpstreamConnection] = []
         self._open = 0
-        self._line: deque[Call] = deque()
+        self._line: dict[Call, None] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._sweeping = False
 
@@ -159,15 +185,21 @@ class Pool:
         self, request: bytes, caller: Caller, silence: float, *, headless: bool, uploaded: bool
     ) -> Call:
         """Begin a call on a kept connection if there is one, else on a new one."""
-        call = Call(request, caller, silence, headless=headless, uploaded=uploaded)
+        call = Call(
+            request, caller, silence, headless=headless, uploaded=uploaded, left=self._out_of_line
+        )
         connection = self._kept()
         if connection is not None:
             call.begin(connection)
             return call
         call.expect_within(self._connect_timeout, self._loop)
-        self._line.append(call)
-        self._connect_more()
+        self._line[call] = None
+        if not self._connect_more():
+            self._budget.waited += 1
         return call
+
+    def _out_of_line(self, call: Call) -> None:
+        self._line.pop(call, None)
 
     def close(self) -> None:
         """Close what is idle."""
@@ -184,12 +216,21 @@ class Pool:
             connection.close()
         return None
 
-    def _connect_more(self) -> None:
-        if self._open < self._limit and self._line:
+    def _connect_more(self) -> bool:
+        """Begin another connection if a call waits for one and there may be one more."""
+        budget = self._budget
+        room = self._open < budget.each and budget.opened < budget.total
+        if room and self._line:
             self._open += 1
+            budget.opened += 1
             task = self._loop.create_task(self._connect())
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+        return room
+
+    def use_room(self) -> None:
+        """Take a connection that another upstream has no use for any more."""
+        self._connect_more()
 
     async def _connect(self) -> None:
         upstream = self._upstream
@@ -215,20 +256,19 @@ class Pool:
         else:
             self._freed(connection)
             return
-        self._open -= 1
+        self._gone()
         call = self._next()
         if call is not None:
             call.fail(failure)
 
     def _connection(self) -> UpstreamConnection:
-        return UpstreamConnection(self._freed, self._lost, self._loop)
+        return UpstreamConnection(self._freed, self._lost, self._loop, self._budget.max_head)
 
     def _next(self) -> Call | None:
-        while self._line:
-            call = self._line.popleft()
-            if call.waits:
-                return call
-        return None
+        call = next(iter(self._line), None)
+        if call is not None:
+            del self._line[call]
+        return call
 
     def _freed(self, connection: UpstreamConnection) -> None:
         call = self._next()
@@ -242,10 +282,18 @@ class Pool:
             self._loop.call_later(IDLE_SECONDS / 2, self._sweep)
 
     def _lost(self, connection: UpstreamConnection) -> None:
-        self._open -= 1
         if connection in self._idle:
             self._idle.remove(connection)
-        self._connect_more()
+        self._gone()
+
+    def _gone(self) -> None:
+        """Count a connection out, and let those who wait have its place."""
+        self._open -= 1
+        self._budget.opened -= 1
+        if self._line:
+            self._connect_more()
+        else:
+            self._roomy()
 
     def _sweep(self) -> None:
         overdue = self._loop.time() - IDLE_SECONDS
@@ -277,7 +325,8 @@ def _reason(error: OSError) -> str:
 class Pools:
     """One pool per upstream, made when it is first asked. `connect_timeout` in seconds."""
 
-    def __init__(self, connect_timeout: float) -> None:
+    def __init__(self, connect_timeout: float, budget: Budget) -> None:
+        self.budget = budget
         self._connect_timeout = connect_timeout
         self._pools: dict[UpstreamUrl, Pool] = {}
         self._context: ssl.SSLContext | None = None
@@ -287,9 +336,21 @@ class Pools:
         """Return the pool of an upstream."""
         pool = self._pools.get(upstream)
         if pool is None:
-            pool = Pool(upstream, self._connect_timeout, self._tls, warn=self._warn)
+            pool = Pool(
+                upstream,
+                self._connect_timeout,
+                self._tls,
+                self.budget,
+                warn=self._warn,
+                roomy=self._share,
+            )
             self._pools[upstream] = pool
         return pool
+
+    def _share(self) -> None:
+        """Let a pool whose calls wait have the place that another has given up."""
+        for pool in self._pools.values():
+            pool.use_room()
 
     def close(self) -> None:
         """Close what is idle everywhere."""

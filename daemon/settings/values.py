@@ -51,14 +51,27 @@ class Settings:
     worker_processes: int
     shards: int
     owner_timeout: float
+    link_queue: int
+    link_buffer: int
     reservation_ttl: float
+    max_reservations: int
     max_body_bytes: int
     max_head_bytes: int
+    max_body_memory: int
+    max_header_fields: int
+    max_pipelined: int
     max_connections: int
+    max_connections_per_peer: int
+    backlog: int
     header_timeout: float
+    min_body_rate: int
+    send_timeout: float
     idle_timeout: float
     file_poll_interval: float
     counter_memory: int
+    max_series: int
+    record_queue: int
+    max_usage_bytes: int
     state_dir: Path | None
     """Where counters are stored; None keeps them in memory only."""
     durability: Durability
@@ -71,6 +84,9 @@ class Settings:
     strip_request_headers: str
     upstream_connect_timeout: float
     upstream_timeout: float
+    upstream_max_connections: int
+    upstream_max_total: int
+    upstream_max_head_bytes: int
     admin_socket: AdminSocket
     provider_urls: Mapping[str, UpstreamUrl]
     """Where each provider of wrapper mode is, overrides applied."""

@@ -73,11 +73,33 @@ VARIABLES: tuple[Variable, ...] = (
         milliseconds,
     ),
     Variable(
+        "FAIRVISOR_LINK_QUEUE",
+        "link_queue",
+        "16384",
+        "requests of a front process that may wait for one shard; for more, on_error decides"
+        " at once",
+        count,
+    ),
+    Variable(
+        "FAIRVISOR_LINK_BUFFER",
+        "link_buffer",
+        "16m",
+        "bytes of requests that a shard may leave unread; then on_error decides at once",
+        parse_size,
+    ),
+    Variable(
         "FAIRVISOR_RESERVATION_TTL",
         "reservation_ttl",
         "3600",
         "seconds a reservation can be settled",
         positive,
+    ),
+    Variable(
+        "FAIRVISOR_MAX_RESERVATIONS",
+        "max_reservations",
+        "250000",
+        "reservations of a shard that may wait for settlement; for more, the oldest stay charged",
+        count,
     ),
     Variable(
         "FAIRVISOR_MAX_BODY_BYTES",
@@ -94,17 +116,67 @@ VARIABLES: tuple[Variable, ...] = (
         parse_size,
     ),
     Variable(
+        "FAIRVISOR_MAX_BODY_MEMORY",
+        "max_body_memory",
+        "256m",
+        "request bodies held at the same time per front process; the next one is answered 503",
+        parse_size,
+    ),
+    Variable(
+        "FAIRVISOR_MAX_HEADER_FIELDS",
+        "max_header_fields",
+        "128",
+        "header lines of a request; more are answered 431",
+        count,
+    ),
+    Variable(
+        "FAIRVISOR_MAX_PIPELINED",
+        "max_pipelined",
+        "64",
+        "requests of one connection that may wait for their turn; the next one is answered 400",
+        count,
+    ),
+    Variable(
         "FAIRVISOR_MAX_CONNECTIONS",
         "max_connections",
         "16384",
-        "open client connections per front process; the next one is answered 503",
+        "open client connections per listener and front process; the next one is answered 503",
+        count,
+    ),
+    Variable(
+        "FAIRVISOR_MAX_CONNECTIONS_PER_PEER",
+        "max_connections_per_peer",
+        "1024",
+        "as before, of one IPv4 address or IPv6 /64 that is not a trusted proxy",
+        count,
+    ),
+    Variable(
+        "FAIRVISOR_BACKLOG",
+        "backlog",
+        "1024",
+        "connections per listener that the system keeps waiting to be taken",
         count,
     ),
     Variable(
         "FAIRVISOR_HEADER_TIMEOUT",
         "header_timeout",
         "10",
-        "seconds a client has to send a request, head and body",
+        "seconds a client has to send a request's head, and after that each further share of its"
+        " body",
+        positive,
+    ),
+    Variable(
+        "FAIRVISOR_MIN_BODY_RATE",
+        "min_body_rate",
+        "1k",
+        "bytes a second that a body must bring; a share is this times FAIRVISOR_HEADER_TIMEOUT",
+        parse_size,
+    ),
+    Variable(
+        "FAIRVISOR_SEND_TIMEOUT",
+        "send_timeout",
+        "60",
+        "seconds a client may leave more than 64 KiB of its answer unread",
         positive,
     ),
     Variable(
@@ -129,6 +201,20 @@ VARIABLES: tuple[Variable, ...] = (
         parse_size,
     ),
     Variable(
+        "FAIRVISOR_MAX_SERIES",
+        "max_series",
+        "10000",
+        "series of a metric per front process; what is beyond counts under the label other",
+        count,
+    ),
+    Variable(
+        "FAIRVISOR_RECORD_QUEUE",
+        "record_queue",
+        "10000",
+        "decision records per front process that may wait to be written; more are dropped",
+        count,
+    ),
+    Variable(
         "FAIRVISOR_STATE_DIR",
         "state_dir",
         None,
@@ -150,6 +236,14 @@ VARIABLES: tuple[Variable, ...] = (
         "",
         "wire format behind this daemon: usage, settlement and cut-off; openai, anthropic, gemini",
         one_of("openai", "anthropic", "gemini"),
+    ),
+    Variable(
+        "FAIRVISOR_MAX_USAGE_BYTES",
+        "max_usage_bytes",
+        "1m",
+        "bytes of a proxied answer that is no stream, kept to read its usage; of a longer one the"
+        " estimate stays charged",
+        parse_size,
     ),
     Variable(
         "FAIRVISOR_BACKEND_URL",
@@ -185,6 +279,28 @@ VARIABLES: tuple[Variable, ...] = (
         "300",
         "seconds an upstream may be silent, before its answer (then 504) or within it",
         positive,
+    ),
+    Variable(
+        "FAIRVISOR_UPSTREAM_MAX_CONNECTIONS",
+        "upstream_max_connections",
+        "4096",
+        "connections to one upstream per front process; for more, requests wait as long as for a"
+        " connection, then 504",
+        count,
+    ),
+    Variable(
+        "FAIRVISOR_UPSTREAM_MAX_TOTAL",
+        "upstream_max_total",
+        "8192",
+        "as before, to all upstreams together",
+        count,
+    ),
+    Variable(
+        "FAIRVISOR_UPSTREAM_MAX_HEAD_BYTES",
+        "upstream_max_head_bytes",
+        "64k",
+        "size of an upstream's status line with its headers; a longer one is answered 502",
+        parse_size,
     ),
     Variable(
         ADMIN_SOCKET,

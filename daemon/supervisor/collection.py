@@ -10,9 +10,10 @@ Rules
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 
 from daemon.supervisor.children import Child
-from daemon.supervisor.metrics import Totals
+from daemon.supervisor.metrics import SUMMED_GAUGES, Totals
 from protocol import control
 
 COLLECT_SECONDS = 2.0
@@ -33,8 +34,8 @@ class Collection:
         self._number = 0
         self._waiting: set[Child] = set()
         self._complete = asyncio.Event()
-        self._round: asyncio.Task[None] | None = None
-        self._next: asyncio.Task[None] | None = None
+        self._round: asyncio.Task[int] | None = None
+        self._next: asyncio.Task[int] | None = None
 
     async def regularly(self) -> None:
         """Collect every few seconds, for ever."""
@@ -42,23 +43,25 @@ class Collection:
             await asyncio.sleep(COLLECT_SECONDS)
             await self.collect()
 
-    async def collect(self) -> None:
-        """Have every child's snapshot brought up to date; a silent child is not waited for long."""
+    async def collect(self) -> int:
+        """Have every child's snapshot brought up to date; a silent child is not waited for long.
+
+        Returns the number of the round, which did not begin before this call.
+        """
         loop = asyncio.get_running_loop()
         running = self._round
         if running is None or running.done():
             self._round = loop.create_task(self._collect())
-            await self._round
-            return
+            return await self._round
         if self._next is None:
             self._next = loop.create_task(self._follow(running))
-        await self._next
+        return await self._next
 
-    async def _follow(self, running: asyncio.Task[None]) -> None:
+    async def _follow(self, running: asyncio.Task[int]) -> int:
         """Collect again once the running round is over."""
         await asyncio.wait([running])
         self._round, self._next = self._next, None
-        await self._collect()
+        return await self._collect()
 
     def hear(self, child: Child, number: int, snapshot: object) -> None:
         """Take a child's snapshot."""
@@ -72,6 +75,8 @@ class Collection:
         """Keep what a child that has ended counted."""
         if child in self._fronts:
             self._retired.add(child.snapshot)
+            for gauge in SUMMED_GAUGES:  # what it held has ended with it
+                self._retired.counts.pop((gauge, ()), None)
         child.snapshot = None
         self.hear(child, self._number, None)
 
@@ -103,6 +108,7 @@ class Collection:
                 totals.set("counters_evicted_total", figures["evicted"], label)
                 totals.set("reservations", figures["reservations"], label)
                 totals.set("reservations_expired_total", figures["expired"], label)
+                totals.set("reservations_dropped_total", figures.get("dropped", 0), label)
                 totals.set("store_degraded", figures.get("degraded", 0), label)
         for keeper in self._keepers:
             figures = keeper.snapshot
@@ -114,17 +120,17 @@ class Collection:
             totals.set("process_restarts_total", count, (kind,))
         return totals
 
-    async def _collect(self) -> None:
+    async def _collect(self) -> int:
         self._number += 1
+        number = self._number
         self._waiting = {
             child for child in (*self._fronts, *self._shards, *self._keepers) if child.ready
         }
         self._complete.clear()
         if not self._waiting:
-            return
+            return number
         for child in self._waiting:
             child.tell(control.COLLECT, self._number)
-        try:
+        with suppress(TimeoutError):
             await asyncio.wait_for(self._complete.wait(), COLLECT_TIMEOUT)
-        except TimeoutError:
-            return
+        return number

@@ -19,21 +19,21 @@ class ListenError(Exception):
     """A listener cannot be had; the message is one line that says why and what to do."""
 
 
-def bind(address: Address) -> socket.socket:
-    """Return a listening, inheritable socket.
+def bind(address: Address, backlog: int = BACKLOG) -> socket.socket:
+    """Return a listening, inheritable socket; `backlog` connections may wait to be taken.
 
     Raises:
         ListenError: the address is in use, not ours, or not permitted.
     """
     try:
         if isinstance(address, TcpAddress):
-            return _bind_tcp(address)
-        return _bind_unix(address)
+            return _bind_tcp(address, backlog)
+        return _bind_unix(address, backlog)
     except OSError as error:
         raise ListenError(_explain(address, error)) from None
 
 
-def _bind_tcp(address: TcpAddress) -> socket.socket:
+def _bind_tcp(address: TcpAddress, backlog: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -41,27 +41,27 @@ def _bind_tcp(address: TcpAddress) -> socket.socket:
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind((address.host, address.port))
-        sock.listen(BACKLOG)
+        sock.listen(backlog)
     except OSError:
         sock.close()
         raise
     return sock
 
 
-def _bind_unix(address: UnixAddress) -> socket.socket:
+def _bind_unix(address: UnixAddress, backlog: int) -> socket.socket:
     path = Path(address.path)
     if path.exists() and stat.S_ISSOCK(path.stat().st_mode):
         if answers(path):
             raise OSError(errno.EADDRINUSE, "in use")
         path.unlink()
-    return _listen_at(path)
+    return _listen_at(path, backlog)
 
 
-def _listen_at(path: Path) -> socket.socket:
+def _listen_at(path: Path, backlog: int = BACKLOG) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         sock.bind(str(path))
-        sock.listen(BACKLOG)
+        sock.listen(backlog)
     except OSError:
         sock.close()
         raise

@@ -70,6 +70,12 @@ FAMILIES: tuple[Family, ...] = (
         "Decisions without a counter's owner.",
         ("policy", "outcome"),
     ),
+    Family(
+        "owner_unavailable_total",
+        "counter",
+        "Questions to a shard without an answer in time: timeout, its queue full, link down, lost.",
+        ("shard", "why"),
+    ),
     Family("descriptor_missing_total", "counter", "Limit keys without a value.", ("key",)),
     Family("limiter_result_total", "counter", "Verdicts of limiters.", ("algorithm", "allowed")),
     Family("route_matches_total", "counter", "Requests by whether a policy matched.", ("matched",)),
@@ -90,6 +96,12 @@ FAMILIES: tuple[Family, ...] = (
         "reservations_expired_total",
         "counter",
         "Reservations never settled, which stay charged.",
+        ("shard",),
+    ),
+    Family(
+        "reservations_dropped_total",
+        "counter",
+        "Reservations that made room for newer ones, and stay charged.",
         ("shard",),
     ),
     Family("settlements_total", "counter", "Proxied exchanges settled.", ("outcome",)),
@@ -115,9 +127,42 @@ FAMILIES: tuple[Family, ...] = (
     Family("store_database_bytes", "gauge", "Size of the database of counters."),
     Family("store_log_bytes", "gauge", "Size of the logs that wait to be folded into it."),
     Family("process_restarts_total", "counter", "Child processes restarted.", ("process",)),
+    Family(
+        "series_folded_total",
+        "counter",
+        "What was counted under `other`: there are as many series of its metric as may be.",
+    ),
     Family("records_dropped_total", "counter", "Decision records that could not be written."),
-    Family("connections_refused_total", "counter", "Connections over the limit."),
+    Family("connections", "gauge", "Open client connections."),
+    Family(
+        "connections_refused_total",
+        "counter",
+        "Connections over a limit: the listener's, or the peer's.",
+        ("reason",),
+    ),
+    Family(
+        "connections_closed_total",
+        "counter",
+        "Connections that used up their time: idle, answers unread, a body too slow.",
+        ("why",),
+    ),
+    Family(
+        "requests_refused_total",
+        "counter",
+        "What was answered without being a request: malformed, or beyond a bound.",
+        ("why",),
+    ),
+    Family("upstream_connections", "gauge", "Open connections to upstreams."),
+    Family(
+        "upstream_waits_total",
+        "counter",
+        "Requests that found no free place among the connections to upstreams.",
+    ),
+    Family("request_body_bytes", "gauge", "Bytes of request bodies that are held."),
 )
+
+SUMMED_GAUGES = ("connections", "request_body_bytes", "upstream_connections")
+"""Gauges of fronts that add up, as counters do."""
 
 
 @dataclass(slots=True)

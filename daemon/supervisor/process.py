@@ -25,6 +25,7 @@ from daemon.supervisor.listeners import ListenError, RuntimeFolder, bind
 from daemon.supervisor.metrics import render
 from daemon.supervisor.reload import Reloaded, Reloader
 from daemon.supervisor.reports import Reports, now_us
+from daemon.supervisor.scrapes import Scrapes
 from daemon.supervisor.storage import Storage, notice
 from protocol import control
 from shard.stores.folder import StateError
@@ -46,6 +47,7 @@ class Supervisor:
         self._keepers: list[Child] = []
         self._storage = Storage(settings)
         self._collection = Collection(self._shards, self._fronts, self._keepers)
+        self._scrapes = Scrapes(self._collection, self._exposition)
         self._stopping = False
         self._failure = ""
         self._reports = Reports(lambda: self._reloader.active.loaded.bundle)
@@ -76,7 +78,7 @@ class Supervisor:
             try:
                 self._storage.take()
                 for address in self._settings.listen:
-                    listeners.append(bind(address))  # noqa: PERF401 - what was bound before a failure
+                    listeners.append(bind(address, self._settings.backlog))  # noqa: PERF401 - what was bound before a failure
                 admin = AdminService(self._settings.admin_socket)
                 stack.callback(admin.remove)
                 folder = RuntimeFolder()
@@ -208,7 +210,13 @@ class Supervisor:
         share = self._settings.counter_memory // self._settings.shards
         ttl = int(self._settings.reservation_ttl * 1_000_000)
         store = self._storage.shard_orders(self._shards.index(child))
-        settings = {"memory": share, "reservation_ttl": ttl, "store": store}
+        most = self._settings.max_reservations
+        settings = {
+            "memory": share,
+            "reservation_ttl": ttl,
+            "max_reservations": most,
+            "store": store,
+        }
         child.tell(control.CONFIGURE, settings)
         self._reloader.equip_shard(child)
 
@@ -292,8 +300,7 @@ class Supervisor:
         admin.announce()
 
     async def _scrape(self, child: Child, number: int) -> None:
-        await self._collection.collect()
-        child.tell(control.METRICS, number, self._exposition())
+        child.tell(control.METRICS, number, await self._scrapes.text())
 
     def _exposition(self) -> bytes:
         totals = self._collection.totals()

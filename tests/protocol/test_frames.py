@@ -1,4 +1,5 @@
 import struct
+import time
 
 import pytest
 from hypothesis import given
@@ -24,6 +25,20 @@ def test_what_is_packed_is_read_however_it_is_cut(sent: list[list[object]], size
         for message in reader.feed(stream[start : start + size])
     ]
     assert read == sent
+
+
+def test_a_long_frame_in_many_pieces_is_joined_once() -> None:
+    stream = pack([b"x" * (48 << 20)])
+    reader = FrameReader()
+    began = time.process_time()
+    read = [
+        message
+        for start in range(0, len(stream), 65_536)
+        for message in reader.feed(stream[start : start + 65_536])
+    ]
+    assert len(read) == 1
+    # Joined anew with every piece, 18 GB are copied: several seconds instead of 0.05.
+    assert time.process_time() - began < 2.0
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-from shard.reservations import Reservations
+from shard.reservations import Held, Reservations
 
 
 def held(*entries: int, ttl: int = 100, limit: int = 10) -> Reservations[int]:
@@ -38,7 +38,7 @@ def test_the_oldest_makes_room() -> None:
     reservations = held(1, limit=2)
     reservations.hold(b"b", (2,), 1001)
     reservations.hold(b"c", (3,), 1002)
-    assert (len(reservations), reservations.forgotten) == (2, 1)
+    assert (len(reservations), reservations.dropped, reservations.forgotten) == (2, 1, 0)
     assert reservations.take(b"a", 1003) is None
     assert reservations.take(b"c", 1003) is not None
 
@@ -52,3 +52,15 @@ def test_expiry_looks_at_a_bounded_number() -> None:
     assert reservations.expire(5000, 4) == 4
     assert reservations.expire(5000, 100) == 5
     assert (len(reservations), reservations.forgotten) == (0, 10)
+
+
+def test_a_limit_that_was_lowered_is_come_down_to_step_by_step() -> None:
+    reservations: Reservations[int] = Reservations(10, limit=3)
+    for number in range(10):
+        reservations.put(b"old%d" % number, Held((number,), 0))
+    sizes = []
+    for number in range(10):
+        reservations.hold(b"new%d" % number, (number,), 1)
+        sizes.append(len(reservations))
+    assert sizes == [9, 8, 7, 6, 5, 4, 3, 3, 3, 3]
+    assert reservations.dropped == 17

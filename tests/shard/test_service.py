@@ -142,7 +142,14 @@ def test_anything_else_is_a_frame_error(message: list[object]) -> None:
 def test_tidying_drops_what_time_has_ended() -> None:
     shard = service()
     decide(shard, [0, "k", S], [RID, 1, "a", 9])
-    held = {"counters": 2, "evicted": 0, "reservations": 1, "expired": 0, "breakers": []}
+    held = {
+        "counters": 2,
+        "evicted": 0,
+        "reservations": 1,
+        "expired": 0,
+        "dropped": 0,
+        "breakers": [],
+    }
     assert shard.figures(T0) == held
     shard.tidy(T0 + 3600 * S, 100)
     assert shard.figures(T0) == held | {"counters": 0, "reservations": 0, "expired": 1}

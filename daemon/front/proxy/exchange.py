@@ -59,12 +59,13 @@ a thirtieth; what goes far beyond is out for memory."""
 class ProxyExchange:
     """One exchange. Every method is an event and returns what to do."""
 
-    __slots__ = ("_asked", "_chunked", "_debug", "_decision", "_decoder", "_family", "_meter",
-                 "_sent", "_status", "_tee", "_tee_bytes", "_unread", "_unsettled",
+    __slots__ = ("_asked", "_chunked", "_debug", "_decision", "_decoder", "_family", "_max_usage",
+                 "_meter", "_sent", "_status", "_tee", "_tee_bytes", "_unread", "_unsettled",
                  "state")  # fmt: skip
 
-    def __init__(self, family: Family | None) -> None:
+    def __init__(self, family: Family | None, max_usage: int = MAX_PARSEABLE_BODY_BYTES) -> None:
         self._family = family
+        self._max_usage = max_usage
         self.state: State = "deciding"
         self._unsettled = False
         self._sent = False
@@ -237,12 +238,12 @@ class ProxyExchange:
             return
         if self._decoder is not None:
             try:
-                data = self._decoder.feed(data, MAX_PARSEABLE_BODY_BYTES)
+                data = self._decoder.feed(data, self._max_usage)
             except CodingError:
                 self._tee, self._unread = None, "compressed"
                 return
         self._tee_bytes += len(data)
-        if self._tee_bytes > MAX_PARSEABLE_BODY_BYTES:
+        if self._tee_bytes > self._max_usage:
             self._tee, self._unread = None, "body_too_large"
         else:
             self._tee.append(data)
@@ -250,7 +251,7 @@ class ProxyExchange:
     def _settle_response(self) -> Actions:
         found: Usage | Unknown = self._unread
         if self._tee is not None and self._family is not None:
-            found = extract(self._family, b"".join(self._tee))
+            found = extract(self._family, b"".join(self._tee), max_bytes=self._max_usage)
         if isinstance(found, Usage):
             return self._settle(found)
         if self._status >= _FIRST_ERROR:

@@ -48,7 +48,7 @@ class Relay:
         self._connection = connection
         self._inbound = inbound
         self._route = route
-        self._exchange = ProxyExchange(route.family)
+        self._exchange = ProxyExchange(route.family, surroundings.max_usage)
         self._body = inbound.body
         self._metered = False
         self._more = False

@@ -15,7 +15,8 @@ class Surroundings:
     """Settings, connections to upstreams, seconds an upstream may be silent, and the settler.
 
     `heads` writes the heads of requests, `plain_heads` of those whose answer is read. `truncated`
-    hears of every stream that was cut, and at how many counted tokens.
+    hears of every stream that was cut, and at how many counted tokens. `max_usage` bounds the bytes
+    of a whole answer that are kept to read its usage.
     """
 
     config: ProxyConfig
@@ -25,3 +26,4 @@ class Surroundings:
     silence: float
     settler: Settler
     truncated: Callable[[Decision, int], None]
+    max_usage: int

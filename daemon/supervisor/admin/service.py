@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from daemon.admin_socket import AdminSocket
 from daemon.engine.client_address import DEFAULT_TRUSTED_PROXIES, TrustedProxies
+from daemon.front.census import Uncounted
+from daemon.front.peers import PeerCounts
 from daemon.front.server import Server
 from daemon.supervisor.admin.api import MAX_BODY_BYTES, AdminApi
 from daemon.supervisor.admin.listener import AdminListener, open_listener
@@ -21,7 +23,11 @@ class _Bounds:
 
     max_head_bytes: int = 16 << 10
     max_body_bytes: int = MAX_BODY_BYTES + 1
+    max_header_fields: int = 64
+    max_pipelined: int = 16
     header_timeout: float = 5.0
+    min_body_rate: int = 1 << 10
+    send_timeout: float = 15.0
     idle_timeout: float = 15.0
 
 
@@ -42,7 +48,10 @@ class AdminService:
         if self._listener is None:
             return
         trusted = TrustedProxies.parse(DEFAULT_TRUSTED_PROXIES)  # nothing here looks at addresses
-        self._server = Server(api, _Bounds(), trusted, MAX_CONNECTIONS, lambda: None)
+        nobody = PeerCounts(MAX_CONNECTIONS)  # whoever is there is one user
+        self._server = Server(
+            api, _Bounds(), trusted, Uncounted(log), nobody, max_connections=MAX_CONNECTIONS
+        )
         await self._server.listen([self._listener.sock])
 
     def announce(self) -> None:

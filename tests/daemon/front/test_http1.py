@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.front.http1 import LINGER_SECONDS, MAX_PIPELINED, NEVER, HttpConnection
+from daemon.front.http1 import LINGER_SECONDS, NEVER, HttpConnection
 from daemon.front.request_reader import Inbound
 
 HOST = b"Host: a\r\n"
+MAX_PIPELINED = 64
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n"
 OK_END = OK + b"\r\n"
 OK_CLOSE = OK + b"Connection: close\r\n\r\n"
@@ -25,7 +26,11 @@ def get(path: bytes = b"/", *lines: bytes) -> bytes:
 class Bounds:
     max_head_bytes = 1024
     max_body_bytes = 64
+    max_header_fields = 128
+    max_pipelined = MAX_PIPELINED
     header_timeout = 10.0
+    min_body_rate = 2
+    send_timeout = 60.0
     idle_timeout = 75.0
 
 
@@ -39,6 +44,7 @@ class App:
         self.seen: list[Inbound] = []
         self.unanswered: list[HttpConnection] = []
         self.error: Exception | None = None
+        self.watcher: Upload | None = None
 
     def handle(self, connection: HttpConnection, inbound: Inbound) -> None:
         self.seen.append(inbound)
@@ -46,12 +52,43 @@ class App:
             raise self.error
         if self.at_once:
             connection.respond(OK)
+        elif self.watcher is not None:
+            connection.attach(self.watcher)
         else:
             self.unanswered.append(connection)
 
     @property
     def targets(self) -> list[bytes]:
         return [inbound.target for inbound in self.seen]
+
+
+class Census:
+    def __init__(self) -> None:
+        self.told: list[str] = []
+        self.bodies = 0
+        self.most = 1000
+
+    def turned_away(self, reason: str, peer: str) -> None:
+        raise AssertionError((reason, peer))  # the server's to tell
+
+    def refused(self, why: str) -> None:
+        self.told.append(why)
+
+    def closed(self, why: str) -> None:
+        self.told.append(why)
+
+    def failed(self, error: Exception) -> None:
+        self.told.append(repr(error))
+
+    def keep(self, size: int) -> bool:
+        if self.bodies + size > self.most:
+            return False
+        self.bodies += size
+        return True
+
+    def let_go(self, size: int) -> None:
+        self.bodies -= size
+        assert self.bodies >= 0
 
 
 class Server:
@@ -61,10 +98,12 @@ class Server:
         self.clock = 1000.0
         self.open: set[HttpConnection] = set()
         self.full = False
+        self.census = Census()
 
-    def opened(self, connection: HttpConnection) -> bool:
+    def opened(self, connection: HttpConnection, peer: str, *, trusted: bool) -> str:
+        assert trusted is (peer == "")
         self.open.add(connection)
-        return not self.full
+        return "too many connections" if self.full else ""
 
     def closed(self, connection: HttpConnection) -> None:
         self.open.discard(connection)
@@ -169,7 +208,8 @@ def refusal(status: bytes, reason: bytes) -> bytes:
     body = b'{"error":"%s"}' % reason
     return (
         b"HTTP/1.1 %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n"
-        b"Connection: close\r\n\r\n%s" % (status, len(body), body)
+        b"%sConnection: close\r\n\r\n%s"
+        % (status, len(body), b"Retry-After: 1\r\n" * status.startswith(b"503"), body)
     )
 
 
@@ -574,18 +614,175 @@ def test_what_takes_too_long_is_cut(later: Client) -> None:
 # Faults
 
 
-def test_a_fault_of_the_app_is_answered_and_logged(
-    server: Server, client: Client, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_fault_of_the_app_is_answered_and_told(server: Server, client: Client) -> None:
     server.app.error = LookupError("boom")
     sent = client.send(get())
     assert sent.startswith(b"HTTP/1.1 503 ")
     assert b"X-Fairvisor-Reason: service_unavailable\r\n" in sent
-    assert "a request could not be handled: LookupError at " in caplog.text
-    assert "http1.py" in caplog.text
-    assert "boom" not in caplog.text
+    assert server.census.told == ["LookupError('boom')"]
     server.app.error = None
     assert client.send(get()) == OK_END
+
+
+# Bounds that connections share, and what is told of them
+
+UPLOAD = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 60\r\n\r\n"
+
+
+def test_a_body_that_keeps_up_may_take_its_time(server: Server, client: Client) -> None:
+    client.send(UPLOAD)
+    for _ in range(2):
+        client.send(b"x" * 20)  # two a second for ten seconds
+        client.pass_time(10)
+        assert not client.transport.sent
+    client.send(b"x" * 19)
+    client.pass_time(10)
+    assert client.transport.sent == TIMEOUT
+    assert server.census.told == ["slow"]
+
+
+def test_a_body_that_stops_after_a_quick_start_is_not_waited_for(client: Client) -> None:
+    client.send(UPLOAD, b"x" * 50)
+    client.pass_time(10)
+    assert not client.transport.sent
+    client.pass_time(10)
+    assert client.transport.sent == TIMEOUT
+
+
+class Upload:
+    """A watcher that takes the rest of a body."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+        self.taken = 0
+
+    def client_gone(self) -> None:
+        self.heard.append("gone")
+
+    def client_full(self) -> None:
+        self.heard.append("full")
+
+    def client_drained(self) -> None:
+        self.heard.append("drained")
+
+    def upload(self, chunk: bytes) -> None:
+        self.taken += len(chunk)
+
+    def upload_ended(self) -> None:
+        self.heard.append("ended")
+
+
+@pytest.fixture(name="uploading")
+def _uploading(server: Server) -> tuple[Client, Upload]:
+    """Begin a body that is longer than what is kept, to an app that passes it on."""
+    server.app.at_once = False
+    server.app.verbatim = True
+    watcher = Upload()
+    server.app.watcher = watcher
+    client = Client(server)
+    client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n" + b"x" * 70)
+    assert watcher.taken == 70 - Bounds.max_body_bytes
+    return client, watcher
+
+
+def test_an_upload_that_drips_is_cut_and_one_that_keeps_up_is_not(
+    server: Server, uploading: tuple[Client, Upload]
+) -> None:
+    client, watcher = uploading
+    for _ in range(3):
+        client.send(b"x" * 20)
+        client.pass_time(10)
+    assert not client.transport.closed
+    for _ in range(9):
+        client.send(b"x")
+        client.pass_time(1)
+    assert not client.transport.closed
+    client.pass_time(1)
+    assert client.transport.aborted
+    assert (server.census.told, watcher.heard) == (["slow_body"], ["gone"])
+
+
+def test_an_upload_that_was_held_has_a_deadline_again(uploading: tuple[Client, Upload]) -> None:
+    client, _ = uploading
+    client.connection.hold()
+    client.pass_time(1000)
+    assert not client.transport.closed
+    client.connection.release()
+    client.pass_time(10)  # what came before counts
+    client.pass_time(10)
+    assert client.transport.aborted
+
+
+def test_an_answer_that_is_not_read_ends_the_connection(
+    server: Server, uploading: tuple[Client, Upload]
+) -> None:
+    client, _ = uploading
+    client.connection.pause_writing()
+    client.pass_time(30)
+    client.connection.resume_writing()
+    client.send(b"x" * 20)
+    client.pass_time(10)
+    assert not client.transport.closed
+    client.connection.pause_writing()
+    client.pass_time(59)
+    assert not client.transport.closed
+    client.pass_time(1)
+    assert client.transport.aborted
+    assert server.census.told == ["unread"]
+
+
+def test_bodies_of_all_connections_share_a_bound(server: Server, later: Client) -> None:
+    server.census.most = 100
+    later.send(UPLOAD + b"x" * 60)
+    assert server.census.bodies == 60
+    other = Client(server)
+    other.send(UPLOAD, b"x" * 40)
+    assert server.census.bodies == 100
+    sent = other.send(b"x")
+    assert sent == refusal(b"503 Service Unavailable", b"too many request bodies at once")
+    assert server.census.told == ["bodies"]
+    other.lose()
+    assert server.census.bodies == 60
+    later.answer()
+    assert server.census.bodies == 0
+    assert later.send(UPLOAD + b"x" * 60) == b""
+    assert server.census.bodies == 60
+
+
+def test_bodies_that_wait_their_turn_count_until_they_are_answered(
+    server: Server, later: Client
+) -> None:
+    text = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n1234567890"
+    later.send(text, text + text[:-4])
+    assert server.census.bodies == 26
+    later.answer()
+    assert server.census.bodies == 16
+    later.answer()
+    assert server.census.bodies == 6
+    later.send(b"7890")
+    assert server.census.bodies == 10
+    later.answer()
+    assert server.census.bodies == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (b"nonsense\r\n\r\n", "malformed"),
+        (get(b"/", b"X: " + b"x" * 2000), "head"),
+        (get(b"/", *[b"X: y"] * 128), "head"),
+    ],
+)
+def test_what_was_refused_is_told(server: Server, client: Client, text: bytes, why: str) -> None:
+    client.send(text)
+    assert server.census.told == [why]
+
+
+def test_pipelining_and_idleness_are_told(server: Server, later: Client) -> None:
+    later.send(get() * (MAX_PIPELINED + 3))
+    idle = Client(server)
+    idle.pass_time(10)
+    assert server.census.told == ["pipelined", "idle"]
 
 
 # Whatever arrives
@@ -630,7 +827,7 @@ def leave(client: Client, *, readable: bool) -> None:
     assert keep_open or client.transport.closed
 
 
-@given(st.lists(PIECES.map(b"".join) | ACTS, max_size=30))
+@given(st.lists(PIECES.map(b"".join) | ACTS | st.just(UPLOAD + b"x" * 60), max_size=30))
 def test_whatever_happens_an_answer_is_owed_or_the_client_has_a_deadline(
     acts: list[str | bytes],
 ) -> None:
@@ -639,11 +836,12 @@ def test_whatever_happens_an_answer_is_owed_or_the_client_has_a_deadline(
     client = Client(server)
     for act in acts:
         if act == "lose":
-            client.lose()
             break
         perform(client, act)
         owed = bool(server.app.unanswered)
         assert owed or client.transport.aborted or client.connection.deadline < NEVER
+    client.lose()
+    assert server.census.bodies == 0
     sent = client.transport.sent
     assert sent.count(OK) <= len(server.app.seen)
     assert sent.replace(CONTINUE, b"").count(b"HTTP/1.1 ") <= len(server.app.seen) + 1

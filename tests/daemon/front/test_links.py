@@ -9,6 +9,8 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from daemon.front.answered import Lifeline
 from daemon.front.links import Link
 from protocol.answered import LAST_SLOT, PAGE_BYTES, is_answered
@@ -48,7 +50,9 @@ class Shard:
         self._serving: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server
 
-    async def open(self) -> None:
+    async def open(self, reading: asyncio.Event | None = None) -> None:
+        """Listen; beyond the greeting nothing is read until `reading`."""
+        self._reading = reading
         self._server = await asyncio.start_unix_server(self._serve, self.path)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -66,6 +70,8 @@ class Shard:
                         writer.write(pack(self.welcome))
                     else:
                         self.frames.put_nowait(frame)
+                if self._reading is not None:
+                    await self._reading.wait()
         writer.close()
 
     async def next(self) -> list[object]:
@@ -87,10 +93,14 @@ class Shard:
 
 
 @asynccontextmanager
-async def linked(tmp_path: Path, timeout: float = PATIENCE) -> AsyncIterator[tuple[Link, Shard]]:  # noqa: ASYNC109 - the link's own
+async def linked(
+    tmp_path: Path,
+    timeout: float = PATIENCE,  # noqa: ASYNC109 - the link's own
+    **bounds: int,
+) -> AsyncIterator[tuple[Link, Shard]]:
     shard = Shard(tmp_path / "s")
     await shard.open()
-    link = Link(3, shard.path, timeout, lambda: 1_000_000)
+    link = Link(3, shard.path, timeout, lambda: 1_000_000, **bounds)
     link.start()
     await asyncio.wait_for(link.connected(), PATIENCE)
     try:
@@ -98,6 +108,11 @@ async def linked(tmp_path: Path, timeout: float = PATIENCE) -> AsyncIterator[tup
     finally:
         link.stop()
         await asyncio.wait_for(shard.left(), PATIENCE)
+
+
+async def until_down(link: Link) -> None:
+    while link.up:  # noqa: ASYNC110 - it has no event for its end
+        await asyncio.sleep(0)
 
 
 def run(test: Callable[[], Awaitable[None]]) -> None:
@@ -263,3 +278,106 @@ def test_the_shard_gets_the_page_and_the_lifeline(tmp_path: Path) -> None:
             os.close(lifeline.fd)
 
     run(test)
+
+
+def test_beyond_its_queue_a_shard_is_not_waited_for(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with linked(tmp_path, queue=2) as (link, shard):
+            waiting, third = [Asked(), Asked()], Asked()
+            for asked in waiting:
+                link.decide(1, [0, "a", 5], asked)
+            link.decide(1, [0, "a", 5], third)
+            assert third.told.get_nowait() == ("unavailable", 3)
+            await shard.next()
+            link.settle(b"rid", [1, 2, 3], third)
+            assert third.told.get_nowait() == ("unavailable", 3)
+            assert link.failures == {"queue": 2}
+            shard.say([77, [9, 9]])
+            assert [(await asked.hears())[0] for asked in waiting] == ["reply", "reply"]
+            link.decide(1, [0, "a", 5], third)
+            await shard.next()
+            shard.say([77, [9]])
+            assert await third.hears() == ("reply", 3, 77, 9)
+
+    run(test)
+
+
+def test_what_a_shard_does_not_read_is_bounded_in_bytes(tmp_path: Path) -> None:
+    async def test() -> None:
+        shard = Shard(tmp_path / "s")
+        reading = asyncio.Event()
+        await shard.open(reading)
+        link = Link(3, shard.path, PATIENCE, lambda: 1_000_000, buffer=100_000)
+        link.start()
+        await asyncio.wait_for(link.connected(), PATIENCE)
+        owners = []
+        while not link.failures:
+            assert len(owners) < 1000
+            owners.append(Asked())
+            link.decide(1, [0, "k" * 10_000, 5], owners[-1])
+            await asyncio.sleep(0)
+        assert link.failures == {"queue": 1}
+        assert owners[-1].told.get_nowait() == ("unavailable", 3)
+        reading.set()
+        for _ in owners[:-1]:
+            await shard.next()
+            shard.say([77, [9]])
+        assert [(await asked.hears())[0] for asked in owners[:-1]] == ["reply"] * (len(owners) - 1)
+        last = Asked()
+        link.decide(1, [0, "a", 5], last)
+        await shard.next()
+        shard.say([77, [9]])
+        assert await last.hears() == ("reply", 3, 77, 9)
+        link.stop()
+        await asyncio.wait_for(shard.left(), PATIENCE)
+
+    run(test)
+
+
+def test_a_shard_that_only_talks_nonsense_is_not_asked_again_and_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def test() -> None:
+        async with linked(tmp_path) as (link, shard):
+            loop = asyncio.get_running_loop()
+            began = loop.time()
+            for _ in range(6):
+                await asyncio.wait_for(link.connected(), PATIENCE)
+                shard.say(["nonsense"])
+                await until_down(link)
+            await asyncio.wait_for(link.connected(), PATIENCE)
+            assert loop.time() - began > 0.01 + 0.02 + 0.04 + 0.08 + 0.16
+            asked = Asked()
+            link.decide(1, [0, "a", 5], asked)
+            await shard.next()
+            shard.say([77, [9]])
+            assert (await asked.hears())[0] == "reply"
+            shard.hang_up()
+            await until_down(link)
+            await asyncio.wait_for(link.connected(), PATIENCE)
+            assert link.failures == {"lost": 0}
+
+    run(test)
+    assert len(caplog.records) == 1
+    assert "shard 3 answers what cannot be read: a reply that nobody asked for" in caplog.text
+
+
+def test_one_reply_that_makes_no_sense_does_not_take_the_others_with_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Picky(Asked):
+        def reply(self, shard: int, charged_at: int, reply: object) -> None:
+            super().reply(shard, charged_at, 1 // int(str(reply)))
+
+    async def test() -> None:
+        async with linked(tmp_path) as (link, shard):
+            owners = [Picky(), Picky(), Picky()]
+            for asked in owners:
+                link.decide(1, [0, "a", 5], asked)
+            await shard.next()
+            shard.say([77, [1, 0, 1]])
+            assert [(await asked.hears())[3] for asked in (owners[0], owners[2])] == [1, 1]
+            assert link.up
+
+    run(test)
+    assert "ZeroDivisionError at " in caplog.text

@@ -29,6 +29,9 @@ class Taken:
     def expects(self) -> None:
         self.requests.append(("expects",))
 
+    def keeps(self, size: int) -> None:
+        pass
+
     def complete(self, inbound: Inbound, keep: bool, version: str, /) -> None:  # noqa: FBT001
         parts = [getattr(inbound, name) for name in Inbound.__slots__]
         self.requests.append((*parts, keep, version))
@@ -43,7 +46,7 @@ class Taken:
 def requests(*pieces: bytes, verbatim: bool) -> list[tuple[Any, ...]]:
     taken = Taken()
     reader = RequestReader(
-        taken, "p", trusted=True, max_head=HEAD, max_body=BODY, verbatim=verbatim
+        taken, "p", trusted=True, max_head=HEAD, max_body=BODY, verbatim=verbatim, max_fields=128
     )
     try:
         for piece in pieces:

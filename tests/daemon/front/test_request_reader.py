@@ -7,10 +7,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from daemon.front.request_reader import MAX_FIELDS, Inbound, Refusal, RequestReader, canonical_name
+from daemon.front import request_reader
+from daemon.front.request_reader import Inbound, Refusal, RequestReader, canonical_name
 
 MAX_HEAD = 1024
 MAX_BODY = 64
+MAX_FIELDS = 128
 HOST = b"Host: a\r\n"
 CHUNKED = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
 
@@ -24,12 +26,16 @@ class Taken:
         self.versions: list[str] = []
         self.begins = 0
         self.expectations = 0
+        self.held = 0
 
     def begun(self) -> None:
         self.begins += 1
 
     def expects(self) -> None:
         self.expectations += 1
+
+    def keeps(self, size: int) -> None:
+        self.held += size
 
     def complete(self, inbound: Inbound, keep: bool, version: str, /) -> None:  # noqa: FBT001
         self.requests.append(inbound)
@@ -38,7 +44,14 @@ class Taken:
 
 
 def reader(taken: Taken) -> RequestReader:
-    return RequestReader(taken, "192.0.2.1", trusted=False, max_head=MAX_HEAD, max_body=MAX_BODY)
+    return RequestReader(
+        taken,
+        "192.0.2.1",
+        trusted=False,
+        max_head=MAX_HEAD,
+        max_body=MAX_BODY,
+        max_fields=MAX_FIELDS,
+    )
 
 
 def read(*pieces: bytes) -> Taken:
@@ -327,6 +340,36 @@ def test_a_head_up_to_the_bounds_is_taken() -> None:
     assert refused(get(b"Host: a", line + b"x")) == "431"
     fields = get(b"Host: a", *[b"X:"] * (MAX_FIELDS - 1))
     assert one(fields)
+
+
+@pytest.mark.parametrize("separator", [b"", b"\r\n"])
+def test_what_is_kept_of_a_body_is_told_and_let_go_with_it(separator: bytes) -> None:
+    taken = Taken()
+    parser = reader(taken)
+    text = post(b"Content-Length: 100", body=b"x" * 100)
+    pieces = (text,) if separator else (text[:-60], text[-60:-40], text[-40:])
+    for piece in pieces:
+        parser.feed(piece)
+    assert (taken.held, len(taken.requests[0].body), parser.kept) == (MAX_BODY, MAX_BODY, 0)
+
+
+def test_progress_is_what_a_body_brought_since_the_last_look() -> None:
+    parser = reader(Taken())
+    parser.feed(b"POST / HTTP/1.1\r\nHost: a\r\n")
+    assert parser.progress() == 0
+    parser.feed(b"Content-Length: 100\r\n\r\n1234567890")
+    assert (parser.progress(), parser.kept) == (10, 10)
+    parser.feed(b"x" * 70)
+    assert (parser.progress(), parser.progress(), parser.kept) == (70, 0, MAX_BODY)
+
+
+def test_header_names_of_one_client_do_not_stay_remembered() -> None:
+    for number in range(5000):
+        canonical_name(b"X-%d" % number)
+        canonical_name(b"X" * 100 + b"%d" % number)
+    assert len(request_reader._canonical) <= 4096
+    assert max(map(len, request_reader._canonical)) <= 64
+    assert b"X-4999" in request_reader._canonical
 
 
 def test_what_came_before_a_head_does_not_count_as_head() -> None:

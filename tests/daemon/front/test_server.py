@@ -1,6 +1,7 @@
 """The roll call of connections on real sockets: limits, deadlines, the end."""
 
 import asyncio
+import logging
 import socket
 import time
 from collections.abc import Awaitable, Callable
@@ -12,8 +13,9 @@ import uvloop
 
 from daemon.engine.client_address import TrustedProxies
 from daemon.front import http1 as http1_module
-from daemon.front import server as server_module
+from daemon.front.census import Uncounted
 from daemon.front.http1 import HttpConnection
+from daemon.front.peers import PeerCounts
 from daemon.front.request_reader import Inbound
 from daemon.front.server import Server
 
@@ -28,7 +30,11 @@ TINY = 0.05
 class Bounds:
     max_head_bytes: int = 4096
     max_body_bytes: int = 4096
+    max_header_fields: int = 128
+    max_pipelined: int = 64
     header_timeout: float = 30.0
+    min_body_rate: int = 1024
+    send_timeout: float = 30.0
     idle_timeout: float = 30.0
 
 
@@ -45,30 +51,46 @@ class App:
             connection.respond(OK)
 
 
+class Census(Uncounted):
+    def __init__(self, refused: list[str]) -> None:
+        super().__init__(logging.getLogger("fairvisor"))
+        self._refused = refused
+
+    def turned_away(self, reason: str, peer: str) -> None:
+        self._refused.append(f"{reason} {peer}")
+
+
 class House:
     """A server with its listener, what it reported, and its clients."""
 
     def __init__(self, bounds: Bounds, limit: int) -> None:
         self.app = App()
-        self.refused = 0
-        self.server = Server(self.app, bounds, TrustedProxies.loopback(), limit, self._refuse)
+        self.refused: list[str] = []
+        self.peers = PeerCounts(3)
+        self.server = Server(
+            self.app,
+            bounds,
+            TrustedProxies.parse("127.0.0.1"),
+            Census(self.refused),
+            self.peers,
+            max_connections=limit,
+            max_turned_away=3,
+        )
         self.listener = socket.create_server(("127.0.0.1", 0))
         self._address = self.listener.getsockname()
         self._clients: list[asyncio.StreamWriter] = []
 
-    def _refuse(self) -> None:
-        self.refused += 1
-
-    async def connect(self, data: bytes = b"") -> asyncio.StreamReader:
+    async def connect(self, data: bytes = b"", source: str = "") -> asyncio.StreamReader:
         """Open a connection and send bytes; return where the answers come."""
-        reader, writer = await asyncio.open_connection(*self._address)
+        local = (source, 0) if source else None
+        reader, writer = await asyncio.open_connection(*self._address, local_addr=local)
         self._clients.append(writer)
         writer.write(data)
         return reader
 
-    async def status(self) -> bytes:
+    async def status(self, source: str = "") -> bytes:
         """Return the status of a request on a connection that then stays open."""
-        reader = await self.connect(GET)
+        reader = await self.connect(GET, source)
         return (await reader.readuntil(END))[9:12]
 
     def leave(self, number: int) -> None:
@@ -101,7 +123,7 @@ def test_a_connection_over_the_limit_is_told_so_and_a_place_is_free_again() -> N
     async def scene(house: House) -> None:
         assert [await house.status() for _ in range(2)] == [b"200"] * 2
         assert [await house.status() for _ in range(3)] == [b"503"] * 3
-        assert house.refused == 3
+        assert house.refused == ["listener 127.0.0.1"] * 3
         house.leave(0)
         await asyncio.sleep(TINY)
         assert await house.status() == b"200"  # those turned away take no place
@@ -109,9 +131,21 @@ def test_a_connection_over_the_limit_is_told_so_and_a_place_is_free_again() -> N
     play(scene, limit=2)
 
 
-def test_those_turned_away_are_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server_module, "MAX_TURNED_AWAY", 3)
+def test_a_peer_has_a_limit_of_its_own_and_a_trusted_one_none() -> None:
+    async def scene(house: House) -> None:
+        assert [await house.status("127.0.0.2") for _ in range(4)] == [b"200"] * 3 + [b"503"]
+        assert house.refused == ["peer 127.0.0.2"]
+        assert await house.status("127.0.0.3") == b"200"
+        assert [await house.status() for _ in range(5)] == [b"200"] * 5
+        house.leave(0)
+        await asyncio.sleep(TINY)
+        assert await house.status("127.0.0.2") == b"200"
+        assert len(house.peers) == 2
 
+    play(scene)
+
+
+def test_those_turned_away_are_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scene(house: House) -> None:
         loop = asyncio.get_running_loop()
         await house.status()

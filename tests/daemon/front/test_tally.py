@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 from daemon.engine.engine import NO_BUNDLE
 from daemon.front.tally import Tally
 from daemon.supervisor.metrics import Totals
+from protocol.decision import Decision
 
 if TYPE_CHECKING:
     from tests.daemon.conftest import Box, Play
@@ -157,3 +158,25 @@ def test_a_figure_kept_elsewhere_is_set_not_added() -> None:
     tally.put("records_dropped_total", 4)
     tally.put("records_dropped_total", 6)
     assert figures(tally, 0)["records_dropped_total"] == {(): 6}
+
+
+def test_series_are_bounded_and_nothing_is_lost() -> None:
+    tally = Tally(max_series=5)
+    for number in range(100):
+        tally.add("policy_evaluations_total", (f"p{number}",))
+        tally.gauge("circuit_state", (f"p{number}",), 1.0, 7)
+        tally.decided(Decision(route=f"/{number}"), "decision_service", 0.001)
+    tally.add("policy_evaluations_total", ("p0",))
+    tally.add("other_family", ("x",))
+    counters, histograms, gauges = tally.snapshot(0)
+    by_family: dict[str, list[int]] = {}
+    for family, _, count in counters:
+        by_family.setdefault(family, []).append(count)
+    assert len(by_family["policy_evaluations_total"]) == 6
+    assert sum(by_family["policy_evaluations_total"]) == 101
+    assert ["policy_evaluations_total", ("other",), 95] in counters
+    assert (len(by_family["decisions_total"]), sum(by_family["decisions_total"])) == (6, 100)
+    assert ["other_family", ("x",), 1] in counters
+    assert sum(by_family["series_folded_total"]) == 3 * 95
+    assert (len(histograms), sum(sum(each[:-1]) for _, each in histograms)) == (6, 100)
+    assert len(gauges) == 5

@@ -9,7 +9,7 @@ from typing import Self
 import pytest
 
 from daemon.front.upstream import Failure, ResponseHead
-from daemon.front.upstream_pool import Call, Pool
+from daemon.front.upstream_pool import Budget, Call, Pool, Pools
 from daemon.upstream_url import UpstreamUrl
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -60,8 +60,9 @@ class Bench:
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         port = self._server.sockets[0].getsockname()[1]
-        url = UpstreamUrl("127.0.0.1", port, tls=False, authority="a")
-        self.pool = Pool(url, 2.0, ssl.create_default_context, self._limit)
+        self.url = url = UpstreamUrl("127.0.0.1", port, tls=False, authority="a")
+        self.budget = Budget(self._limit, 100)
+        self.pool = Pool(url, 2.0, ssl.create_default_context, self.budget)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -206,6 +207,45 @@ def test_callers_beyond_the_limit_wait_for_a_connection() -> None:
             ends = await asyncio.gather(*(bench.ask() for _ in range(20)))
             assert [end for end, _ in ends] == ["end"] * 20
             assert bench.connections == 2
+            assert (bench.budget.opened, bench.budget.waited) == (2, 18)
+
+    asyncio.run(play())
+
+
+def test_who_leaves_the_line_leaves_nothing_behind() -> None:
+    async def play() -> None:
+        async with Bench(says(b""), limit=1) as bench:
+            _, busy = bench.call()
+            waiting = [bench.call()[1] for _ in range(3)]
+            waiting[1].cancel()
+            waiting[1].cancel()
+            assert len(bench.pool._line) == 3  # the first has no connection yet either
+            waiting[0].fail("timeout")
+            assert len(bench.pool._line) == 2
+            assert waiting[1]._request == waiting[0]._request == b""
+            busy.cancel()
+            waiting[2].cancel()
+            assert not bench.pool._line
+
+    asyncio.run(play())
+
+
+def test_upstreams_share_a_bound_and_a_free_place_is_passed_on() -> None:
+    answers = says(HEAD + b"Content-Length: 0\r\n\r\n")
+
+    async def play() -> None:
+        async with Bench(answers) as one, Bench(answers) as other:
+            budget = Budget(10, 1)
+            pools = Pools(5.0, budget)
+            first, second = (Asker(asyncio.get_running_loop().create_future()) for _ in "12")
+            pools.pool(one.url).send(REQUEST, first, 5.0, headless=False, uploaded=True)
+            pools.pool(other.url).send(REQUEST, second, 5.0, headless=False, uploaded=True)
+            assert await first.done == "end"
+            assert (other.connections, budget.opened, budget.waited) == (0, 1, 1)
+            pools.pool(one.url).close()  # as it does by itself when it has been idle
+            assert await second.done == "end"
+            assert (other.connections, budget.opened) == (1, 1)
+            pools.close()
 
     asyncio.run(play())
 

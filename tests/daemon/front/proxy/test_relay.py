@@ -36,7 +36,7 @@ def test_a_request_that_cannot_be_metered_is_answered_and_logged_without_its_tex
     client = Client()
     inbound = Inbound("POST", Target(b"/v1/x"), {}, b"canary", "192.0.2.1", trusted=False)
     route = SimpleNamespace(family="openai")
-    relay = Relay(SimpleNamespace(), client, inbound, route)  # type: ignore[arg-type]  # what a refusal needs of them
+    relay = Relay(SimpleNamespace(max_usage=1000), client, inbound, route)  # type: ignore[arg-type]  # what a refusal needs of them
     relay.decided(Decision(action="reject", status=429, reason="rate_limit_exceeded"), None)
     assert client.answered.startswith(b"HTTP/1.1 429 ")
     assert "a request cannot be metered: ValueError at " in caplog.text
