@@ -206,6 +206,7 @@ VARIABLES: tuple[Variable, ...] = (
         None,
         "key of signed bundles; with it, unsigned ones are refused",
         str.encode,
+        secret=True,
     ),
     Variable(
         "FAIRVISOR_DEBUG_SESSION_SECRET",
@@ -213,6 +214,7 @@ VARIABLES: tuple[Variable, ...] = (
         None,
         "opens debug sessions, whose answers explain themselves; without it there are none",
         str.encode,
+        secret=True,
     ),
 )
 
