@@ -63,6 +63,7 @@ class Kept:
     seen: list[Seen] = field(default_factory=list)
     heads: list[list[tuple[bytes, bytes]]] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
+    closed: bool = False
 
 
 class Upstream:
@@ -73,25 +74,30 @@ class Upstream:
         self.kept: list[Kept] = []
         self.seen: list[Seen] = []
         self._answers = answers
-        self._writers: set[asyncio.StreamWriter] = set()
+        self._writers: dict[asyncio.StreamWriter, asyncio.Future[None]] = {}
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         kept = Kept()
         self.kept.append(kept)
-        self._writers.add(writer)
+        self._writers[writer] = asyncio.ensure_future(self._serve(kept, reader, writer))
+        await self._writers[writer]
+
+    async def _serve(
+        self, kept: Kept, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         with suppress(ConnectionError):
             await self._read(kept, reader, writer)
+        kept.closed = True
         writer.close()
         with suppress(ConnectionError):
             await writer.wait_closed()
-        self._writers.discard(writer)
+        del self._writers[writer]
 
     async def leave(self) -> None:
         """Close every connection and wait until each has noticed."""
         for writer in tuple(self._writers):
             writer.transport.abort()
-        while self._writers:
-            await asyncio.sleep(0.01)
+        await asyncio.gather(*self._writers.values())
 
     async def _answered(self, target: str, writer: asyncio.StreamWriter) -> bool:
         """Write an answer; return whether the connection stays."""
