@@ -97,8 +97,9 @@ def origin_form(uri: bytes) -> bytes:
     """Return the path and query of an absolute-form URI (RFC 9112 §3.2.2), or `uri` with a "/"."""
     scheme, separator, rest = uri.partition(b"://")
     if separator and scheme.isalpha():
-        _, slash, path = rest.partition(b"/")
-        return slash + path if slash else b"/"
+        end = next((at for at, byte in enumerate(rest) if byte in b"/?#"), len(rest))
+        path = rest[end:]
+        return path if path.startswith(b"/") else b"/" + path
     return b"/" + uri
 
 

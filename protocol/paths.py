@@ -9,15 +9,30 @@ Rules
 - "." and ".." as the last segment leave a slash behind (RFC 3986 §5.2.4): `/a/b/..` is `/a/`.
   A trailing slash is otherwise kept; `/a` and `/a/` are different paths.
 - ".." at the root stays at the root.
+- A path ends at "#": upstreams that take a fragment for one drop it (nginx does).
 - Path parameters are not interpreted: `/a/..;/b` keeps its segment "..;". Only some upstreams
-  drop what follows the ";", and folding here would hide the path from the policies of the others.
+  drop what follows the ";" (servlet containers do), and folding here would hide the path from the
+  policies of the others: a path with parameters has one more spelling instead.
 - Bytes that are not UTF-8 become U+FFFD: the result is for comparing, and always encodable.
 """
 
 import re
 from urllib.parse import unquote_to_bytes
 
-_NEEDS_WORK = re.compile(r"%|//|/\.")
+_NEED_WORK = ("%", "//", "/.", "#")
+_PARAMETERS = re.compile(r";[^/]*")
+
+
+def spellings(path: str) -> tuple[str, ...]:
+    """Return what an upstream may take a path for, besides what was sent; no policy misses it."""
+    normal = normal_form(path)
+    found = [normal]
+    if ";" in path:  # dropped before escapes are decoded, as servlet containers do
+        found.append(normal_form(_PARAMETERS.sub("", path.partition("#")[0])))
+    if ";" in normal:  # dropped afterwards
+        segments = _decoded(path.partition("#")[0]).split("/")
+        found.append(_resolved([segment.partition(";")[0] for segment in segments]))
+    return tuple(each for each in dict.fromkeys(found) if each != path)
 
 
 def normal_form(path: str) -> str:
@@ -25,11 +40,18 @@ def normal_form(path: str) -> str:
 
     The result always begins with "/". Never raises.
     """
-    # Most paths are in normal form already; one search is all that they should cost.
-    if path.startswith("/") and path.isascii() and not _NEEDS_WORK.search(path):
-        return path
+    # Most paths are in normal form already: 0.2 µs, where one regular expression takes 0.5.
+    if path.startswith("/") and path.isascii():
+        for sign in _NEED_WORK:
+            if sign in path:
+                break
+        else:
+            return path
+    return _resolved(_decoded(path.partition("#")[0]).split("/"))
+
+
+def _resolved(segments: list[str]) -> str:
     kept: list[str] = []
-    segments = _decoded(path).split("/")
     for segment in segments:
         if segment == "..":
             if kept:

@@ -5,9 +5,11 @@ import sys
 from pathlib import Path
 
 from daemon.cli.exits import Failure
+from daemon.settings import SettingsError, read_secrets
 
 MAX_BUNDLE_BYTES = 64 << 20
 MAX_REQUESTS_BYTES = 1 << 30
+_SIGNING_KEY = "FAIRVISOR_BUNDLE_SIGNING_KEY"
 
 
 def read(path: str, limit: int) -> bytes:
@@ -31,5 +33,14 @@ def read(path: str, limit: int) -> bytes:
 
 
 def signing_key() -> bytes | None:
-    """Return the key that bundles must be signed with (§2.6), None without one."""
-    return os.environ.get("FAIRVISOR_BUNDLE_SIGNING_KEY", "").strip().encode() or None
+    """Return the key that bundles must be signed with (§2.6), None without one.
+
+    Raises:
+        Failure: it cannot be read.
+    """
+    names = (_SIGNING_KEY, f"{_SIGNING_KEY}_FILE")
+    try:
+        secrets = read_secrets({name: os.environ[name] for name in names if name in os.environ})
+    except SettingsError as error:
+        raise Failure(str(error)) from None
+    return secrets.get(_SIGNING_KEY, "").strip().encode() or None

@@ -159,7 +159,7 @@ def _daemon(chosen: Gateway, reached: str | None) -> Address:
             )
         return address
     try:
-        addresses = settings.load(os.environ).listen
+        addresses = settings.load(settings.without_secrets(os.environ)).listen
     except SettingsError as error:
         raise Failure(str(error)) from None
     sockets = [each for each in addresses if isinstance(each, UnixAddress)]

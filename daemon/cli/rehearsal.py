@@ -23,6 +23,7 @@ _SETTINGS = {
     "FAIRVISOR_GEOIP_FILE",
     "FAIRVISOR_TOR_EXITS_FILE",
     "FAIRVISOR_BUNDLE_SIGNING_KEY",
+    "FAIRVISOR_BUNDLE_SIGNING_KEY_FILE",
 }
 """The variables that decide how a request is judged; a wrong other one is no concern here."""
 

@@ -24,7 +24,15 @@ _FEW_CONNECTIONS = 1024
 
 def _variables() -> str:
     rows = [f"  {each.name}={each.default or ''}\n      {each.meaning}" for each in VARIABLES]
-    return "\b\nSettings come from the environment:\n" + "\n".join(rows)
+    return "\b\nSettings come from the environment:\n" + "\n".join([*rows, _SECRETS])
+
+
+_SECRETS = """  FAIRVISOR_UPSTREAM_HEADER_<Name>=
+      sets a header of requests to upstreams
+
+\b
+Secrets can stand in files: add _FILE to the variable's name, or use systemd's LoadCredential=
+with the variable's name."""
 
 
 @click.command(
@@ -39,7 +47,7 @@ def serve() -> None:
     """
     try:
         settings = load(os.environ)
-        _check_headers()
+        _check_headers(settings)
         start_logging(settings.log_level)
         loaded = _bundle(settings)
         country_lookup(settings.geoip_file)
@@ -74,9 +82,9 @@ def _make_room(settings: Settings) -> None:
         )
 
 
-def _check_headers() -> None:
+def _check_headers(settings: Settings) -> None:
     try:
-        injected_headers(os.environ)
+        injected_headers(settings.secrets)
     except ValueError as error:
         raise SettingsError(str(error)) from None
 

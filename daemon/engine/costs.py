@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from daemon.engine.checks import Cost
 from daemon.engine.context import Context
+from daemon.engine.extract import extractor
 from daemon.engine.learned import model_tag
 from daemon.llm.builtin_prices import BuiltinPrices
 from daemon.llm.prices import PriceTable
@@ -125,8 +126,8 @@ def _plain(source: CostSource) -> int | Cost:
     if source.kind == "query":
         name = source.name
         return lambda context: positive_micro(context.query(name)) or default
-    header = source.name.encode()
-    return lambda context: positive_micro(context.header(header)) or default
+    read = extractor(f"header:{source.name}")
+    return lambda context: positive_micro(read(context)) or default
 
 
 def _kind(rule: Rule) -> str:

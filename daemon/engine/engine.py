@@ -27,7 +27,7 @@ from daemon.engine.sources import Sources
 from protocol.bundle import MICRO, Bundle, KillSwitch, Override
 from protocol.decision import Decision
 from protocol.operations import Key, RuleSpec
-from protocol.paths import normal_form
+from protocol.paths import spellings
 from protocol.placement import encode_key, keyed_beside
 from protocol.request import Request
 from protocol.usage import Usage
@@ -149,7 +149,7 @@ class Engine:
         for switch in self._switches:
             if switch.expires_at < now or switch.extract(context) != switch.value:
                 continue
-            if switch.route in (None, path) or switch.route == normal_form(path):
+            if switch.route in (None, path) or switch.route in spellings(path):
                 return switch
         return None
 

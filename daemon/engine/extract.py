@@ -5,6 +5,7 @@ from collections.abc import Callable
 from daemon.engine import networks
 from daemon.engine.claims import claim_text
 from daemon.engine.context import Context
+from daemon.engine.edge_headers import is_edge_header
 from daemon.llm import providers
 from protocol.descriptors import parse_key
 
@@ -26,6 +27,8 @@ def extractor(key: str) -> Extractor:
 
 
 def _header(name: bytes) -> Extractor:
+    if is_edge_header(name):
+        return lambda context: context.edge_header(name)
     return lambda context: context.header(name)
 
 

@@ -9,7 +9,7 @@ from typing import Generic, Protocol, TypeVar
 
 from protocol.bundle import Selector
 from protocol.hosts import normalise_host
-from protocol.paths import normal_form
+from protocol.paths import spellings
 
 _CACHE_ENTRIES = 4096
 _CACHED_CHARS = 512
@@ -62,9 +62,8 @@ class Routes(Generic[T]):
 
     def _find(self, method: str, host: str, path: str) -> Sequence[T]:
         anchored = self._anchored(path)
-        normal = normal_form(path)
-        if normal != path:
-            anchored |= self._anchored(normal)
+        for other in spellings(path):
+            anchored |= self._anchored(other)
         found = []
         for index in sorted(anchored):
             policy = self._order[index]

@@ -11,6 +11,7 @@ def main() -> None:
     index, control_fd, listen_fds, *shard_paths = sys.argv[1:]
     try:
         # What cannot be imported is to be told, too.
+        from daemon.front.orders import first_orders  # noqa: PLC0415
         from daemon.front.process import Role, run  # noqa: PLC0415
         from daemon.settings import load  # noqa: PLC0415
 
@@ -20,7 +21,8 @@ def main() -> None:
             listen_fds=tuple(map(int, listen_fds.split(","))),
             shard_paths=tuple(shard_paths),
         )
-        run(role, load(os.environ))
+        orders = first_orders(role.control_fd)
+        run(role, load({**os.environ, **orders.secrets}), orders.jitter_key)
     except Exception as error:  # noqa: BLE001 - the last thing this process does
         os.write(int(control_fd), control.last_words(error))
         sys.exit(1)

@@ -270,17 +270,14 @@ class HttpConnection(asyncio.Protocol):
             # Several clients may be sent the same metrics; each would hold a copy.
             if about_to is not None:
                 about_to()
-            transport.write(b"".join((head, line, b"
-")))
+            transport.write(b"".join((head, line, b"\r\n")))
             transport.write(body)
             self._answered(keep=keep)
             return
         data = (
-            b"".join((head, line, b"
-", b"" if headless else body))
+            b"".join((head, line, b"\r\n", b"" if headless else body))
             if line or body
-            else head + b"
-"
+            else head + b"\r\n"
         )
         # Not through the transport, which would wait for the end of the loop's turn: what dies in
         # between has been charged and not answered. It costs no more.

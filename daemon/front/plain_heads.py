@@ -26,6 +26,7 @@ _REQUEST_LINE = re.compile(
 _FIELD = re.compile(
     rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*((?:[\x21-\x7e](?:[\t\x20-\x7e]*[\x21-\x7e])?)?)[ \t]*"
 )
+_HOST = re.compile(rb"[A-Za-z0-9\-._~%!$&'()*+,;=:\[\]]*")
 _NOT_PLAIN = frozenset({b"transfer-encoding", b"upgrade", b"expect", b"http2-settings"})
 _BODILESS = frozenset({204, 304})
 
@@ -118,6 +119,11 @@ def read_request(data: bytes, max_head: int, max_body: int) -> PlainRequest | No
     return PlainRequest(start[1].decode(), start[2], headers, raw, data[end + 4 :])
 
 
+def is_host(value: bytes) -> bool:
+    """Say whether a value can be an authority without userinfo, or empty (RFC 3986 §3.2.2)."""
+    return _HOST.fullmatch(value) is not None
+
+
 def _read(line: bytes) -> Field | None:
     """Read a line that is not known, and remember it."""
     found = _FIELD.fullmatch(line)
@@ -134,6 +140,8 @@ def _plain(name: bytes, value: bytes) -> Field | None:
     if b"_" in name or key in _NOT_PLAIN:
         return None
     if key == b"connection" and value.lower() != b"keep-alive":
+        return None
+    if key == b"host" and not is_host(value):
         return None
     if key != b"content-length":
         return Field(name, value, key)

@@ -65,7 +65,7 @@ class Role:
     shard_paths: tuple[str, ...]
 
 
-def run(role: Role, settings: Settings) -> None:
+def run(role: Role, settings: Settings, jitter_key: bytes) -> None:
     """Serve until told to drain, or until the supervisor is gone."""
     setproctitle(f"fairvisor: front {role.index}")
     start_logging(settings.log_level)
@@ -73,7 +73,7 @@ def run(role: Role, settings: Settings) -> None:
     # the whole group must not cut requests off.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    uvloop.run(_Front(role, settings).serve())
+    uvloop.run(_Front(role, settings, jitter_key).serve())
 
 
 @cache
@@ -85,9 +85,10 @@ def prices() -> BuiltinPrices:
 class _Front:
     """The process's parts and their life."""
 
-    def __init__(self, role: Role, settings: Settings) -> None:
+    def __init__(self, role: Role, settings: Settings, jitter_key: bytes) -> None:
         self._role = role
         self._settings = settings
+        self._jitter_key = jitter_key
         self._loop: asyncio.AbstractEventLoop
         self._control: asyncio.Transport
         self._scrapes = Scrapes(partial(self._tell, control.SCRAPE))
@@ -174,7 +175,7 @@ class _Front:
             passthrough=settings.wrapper_auth == "passthrough",
         )
         strip = parse_strip_list(settings.strip_request_headers)
-        inject = injected_headers(os.environ)
+        inject = injected_headers(settings.secrets)
         app = self._app
         settler = Settler(links, self._loop.call_later, app.ledger.settled)
         room = descriptors.front_room(settings, len(self._role.listen_fds))
@@ -214,8 +215,6 @@ class _Front:
     def hear(self, message: list[object]) -> None:
         """Do what the supervisor says."""
         match message:
-            case [control.CONFIGURE, {"jitter_key": bytes(jitter_key)}]:
-                self._jitter_key = jitter_key
             case [control.BUNDLE, int(generation), bytes(text), str(loaded_at), dict(jwks)]:
                 self._prepare(generation, text, loaded_at, jwks)
             case [control.SWITCH, int(generation)]:

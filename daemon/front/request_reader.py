@@ -5,7 +5,9 @@ Rules
   chunks, and Content-Length beside Transfer-Encoding are refused with 400.
 - What llhttp leaves open is decided here: the size of heads, trailers and whatever else arrives
   without getting a request any further (chunk extensions, blank lines), the number of fields, the
-  size of a kept body, Host, Expect, chunks in HTTP/1.0, a body beside Upgrade.
+  size of a kept body, Host, Expect, chunks in HTTP/1.0, a body beside Upgrade, transfer codings
+  other than chunked, which nobody here decodes, and tunnels.
+- A length or coding spelled with "_" is refused: it must not be taken for the one that frames.
 - A `verbatim` reader keeps every field as sent. A body beyond its bound is not lost then: the
   request is handed over unfinished, and the rest of its body follows piece by piece.
 - Header names are canonical: lower case, "_" as "-". The first of repeated headers counts, except
@@ -21,12 +23,14 @@ import httptools
 
 from daemon.engine.edge_headers import is_edge_header
 from daemon.front import plain_heads
-from daemon.front.plain_heads import read_request
+from daemon.front.plain_heads import is_host, read_request
 
 _FIELD_FRAME = 4
 """Bytes of ": " and CRLF around a field's name and value."""
 _CANONICAL_ENTRIES = 4096
 _CANONICAL_BYTES = 64
+_ONCE = frozenset({b"host", b"transfer-encoding"})  # llhttp sees to Content-Length
+_FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 _MOST_FRAMING = 2 * plain_heads.MAX_FIELDS
 """What a head's fields may count more than they take, where blanks were left out."""
 _NONE: frozenset[bytes] = frozenset()
@@ -269,10 +273,12 @@ class RequestReader:
             headers[key] += b", " + value
             value = b""  # counted there
         self._repeated_bytes += len(name) + len(value) + _FIELD_FRAME
-        if key == b"host":
-            raise Refusal("400 Bad Request", "more than one Host header")
+        if key in _ONCE:
+            raise Refusal("400 Bad Request", f"more than one {name.decode('ascii')} header")
 
     def _take_underscored(self, key: bytes, name: bytes, value: bytes) -> None:
+        if key in _FRAMING:
+            raise Refusal("400 Bad Request", "a length or transfer coding spelled with _")
         headers = self._headers
         if key not in headers:
             headers[key] = value
@@ -296,10 +302,29 @@ class RequestReader:
         ):
             raise _too_large()
         parser = self._parser
-        version = self._version = parser.get_http_version()
+        self._version = parser.get_http_version()
+        self._judge_version()
+        if self._verbatim and parser.get_method() == b"CONNECT":
+            raise Refusal("501 Not Implemented", "no tunnels")
+        if not self._target.startswith(b"/"):
+            self._take_absolute_form()
+        if not is_host(headers.get(b"host", b"")):
+            raise Refusal("400 Bad Request", "malformed Host")
+        self._upgrades = parser.should_upgrade()
+        if self._upgrades and (
+            b"transfer-encoding" in headers or headers.get(b"content-length", b"0").strip(b"0")
+        ):
+            # llhttp stops at the head then; a body that is not seen would dodge its limits.
+            raise Refusal("400 Bad Request", "a request for an upgrade cannot have a body")
+
+    def _judge_version(self) -> None:
+        """Judge what depends on the protocol's version."""
+        headers, version = self._headers, self._version
         if version == "1.1":
             if b"host" not in headers:
                 raise Refusal("400 Bad Request", "no Host header")
+            if headers.get(b"transfer-encoding", b"chunked").lower() != b"chunked":
+                raise Refusal("400 Bad Request", "a transfer coding other than chunked")
             expect = headers.get(b"expect")
             if expect is not None:
                 if expect.lower() != b"100-continue":
@@ -309,14 +334,6 @@ class RequestReader:
             raise Refusal("505 HTTP Version Not Supported", "HTTP/1.0 or HTTP/1.1 only")
         elif b"transfer-encoding" in headers:
             raise Refusal("400 Bad Request", "Transfer-Encoding in HTTP/1.0")
-        if not self._target.startswith(b"/"):
-            self._take_absolute_form()
-        self._upgrades = parser.should_upgrade()
-        if self._upgrades and (
-            b"transfer-encoding" in headers or headers.get(b"content-length", b"0").strip(b"0")
-        ):
-            # llhttp stops at the head then; a body that is not seen would dodge its limits.
-            raise Refusal("400 Bad Request", "a request for an upgrade cannot have a body")
 
     def _head_bytes(self) -> int:
         fields = sum(map(len, self._headers)) + sum(map(len, self._headers.values()))
@@ -330,8 +347,10 @@ class RequestReader:
             return  # "*" or CONNECT's authority: no path of ours, answered as such
         end = next((at for at, byte in enumerate(rest) if byte in b"/?"), len(rest))
         path = rest[end:]
+        if not end:
+            raise Refusal("400 Bad Request", "no host in the request target")
         self._target = path if path.startswith(b"/") else b"/" + path
-        self._headers[b"host"] = rest[:end].rpartition(b"@")[2]
+        self._headers[b"host"] = rest[:end]
 
     def on_body(self, chunk: bytes) -> None:
         """Keep the body up to its bound; the excess is not looked at (§4.1)."""

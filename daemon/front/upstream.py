@@ -295,14 +295,17 @@ class UpstreamConnection(asyncio.Protocol):
             return
         length: int | None = None
         names_nothing = True
+        coded = False
         for name, value in self._headers:
             lower = name.lower()
             if lower == b"connection":
                 names_nothing = names_nothing and value.lower() in NAMES_NOTHING
             elif lower == b"content-length":
                 length = int(value)
-            elif lower == b"transfer-encoding" and value.strip().lower() != b"chunked":
-                raise ValueError("a transfer coding that was not asked for")
+            elif lower == b"transfer-encoding":
+                if coded or value.strip().lower() != b"chunked":
+                    raise ValueError("a transfer coding that was not asked for")
+                coded = True
         self._head = ResponseHead(
             status, self._reason, self._headers, length, names_nothing=names_nothing
         )
@@ -311,8 +314,10 @@ class UpstreamConnection(asyncio.Protocol):
             self._reusable = parser.should_keep_alive()
 
     def on_body(self, chunk: bytes) -> None:
-        """Keep a piece until it is handed over; what comes behind the answer is none."""
-        if not self._headless and not self._complete:
+        """Keep a piece until it is handed over; behind a complete response it is nobody's."""
+        if self._complete:
+            self._extra = True
+        else:
             self._pieces.append(chunk)
 
     def on_message_complete(self) -> None:

@@ -1,13 +1,14 @@
 """LLM providers and what a path says about a call (behaviour §4.3 `llm:*`, §10.4).
 
-Paths come without their query. A percent-encoded path is decoded first: an upstream would decode
-it too, and a limit must not be dodged by spelling `:` as `%3A`.
+Paths come without their query and are read in normal form, as upstreams read them: a limit must not
+be dodged by spelling `:` as `%3A`.
 """
 
 import re
 from dataclasses import dataclass
 from typing import Literal
-from urllib.parse import unquote
+
+from protocol.paths import normal_form
 
 Family = Literal["openai", "anthropic", "gemini"]
 Endpoint = Literal[
@@ -92,7 +93,7 @@ def split_prefix(path: str) -> tuple[Provider, str] | None:
 
 def endpoint(path: str) -> Endpoint:
     """Return the value of `llm:endpoint`: what the end of the path asks for."""
-    plain = unquote(path) if "%" in path else path
+    plain = normal_form(path)
     for suffix, name in _ENDPOINTS:
         if plain.endswith(suffix):
             return name
@@ -114,6 +115,5 @@ def provider_name(kind: Endpoint, wrapper: str = "", llm_format: str = "") -> st
 
 def model_in_path(path: str) -> str | None:
     """Return the model of a generate-content path; None for any other path."""
-    plain = unquote(path) if "%" in path else path
-    found = _MODEL.search(plain)
+    found = _MODEL.search(normal_form(path))
     return found[1] if found else None

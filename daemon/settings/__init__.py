@@ -2,6 +2,7 @@
 
 from daemon.settings.loading import default_state_dir, ignored, load
 from daemon.settings.readers import parse_listen, parse_size, processors
+from daemon.settings.secrets import MAX_SECRET_BYTES, read_secrets, without_secrets
 from daemon.settings.values import (
     Address,
     Settings,
@@ -14,6 +15,7 @@ from daemon.settings.variables import LOG_LEVELS, MODES, NOT_YET, VARIABLES
 
 __all__ = [
     "LOG_LEVELS",
+    "MAX_SECRET_BYTES",
     "MODES",
     "NOT_YET",
     "VARIABLES",
@@ -29,4 +31,6 @@ __all__ = [
     "parse_listen",
     "parse_size",
     "processors",
+    "read_secrets",
+    "without_secrets",
 ]

@@ -8,6 +8,7 @@ from pathlib import Path
 from daemon.admin_socket import VARIABLE as ADMIN_SOCKET
 from daemon.admin_socket import admin_socket
 from daemon.llm.providers import PROVIDERS
+from daemon.settings.secrets import UPSTREAM_HEADER, read_secrets, secret_of_file
 from daemon.settings.values import Settings, SettingsError
 from daemon.settings.variables import NOT_YET, VARIABLES
 from daemon.upstream_url import UpstreamUrl, parse_upstream_url
@@ -21,16 +22,17 @@ _ELSEWHERE = (
 )
 _OVERRIDES = frozenset(provider.override for provider in PROVIDERS.values())
 _PREFIX = "FAIRVISOR_"
-_UPSTREAM_HEADER = _PREFIX + "UPSTREAM_HEADER_"
 
 
 def load(environ: Mapping[str, str]) -> Settings:
-    """Return the settings that `environ` describes.
+    """Return the settings that `environ`, and the files of secrets that it names, describe.
 
     Raises:
         SettingsError: a variable's text cannot be read; the message names it and the fix.
     """
-    values: dict[str, object] = {}
+    secrets = read_secrets(environ)
+    environ = {**environ, **secrets}
+    values: dict[str, object] = {"secrets": secrets}
     for variable in VARIABLES:
         text = environ.get(variable.name, "").strip()
         if not text:
@@ -41,7 +43,8 @@ def load(environ: Mapping[str, str]) -> Settings:
         try:
             values[variable.setting] = variable.read(text)
         except ValueError as error:
-            raise SettingsError(f"{variable.name}: {error}") from None
+            reason = "is not UTF-8 text" if variable.secret else error
+            raise SettingsError(f"{variable.name}: {reason}") from None
     if values["mode"] == "reverse_proxy" and values["backend"] is None:
         raise SettingsError(
             "FAIRVISOR_BACKEND_URL is not set: mode reverse_proxy needs it, "
@@ -99,14 +102,15 @@ def ignored(environ: Mapping[str, str]) -> list[str]:
     known = {variable.name for variable in VARIABLES}
     lines = []
     for name in sorted(name for name in environ if name.startswith(_PREFIX)):
-        if name in known or name in _ELSEWHERE or not environ[name].strip():
+        setting = secret_of_file(name) or name
+        if setting in known or name in _ELSEWHERE or not environ[name].strip():
             continue
-        if name.startswith(_UPSTREAM_HEADER) or name in _OVERRIDES:
+        if name.startswith(UPSTREAM_HEADER) or name in _OVERRIDES:
             continue
-        if name not in NOT_YET:
+        if setting not in NOT_YET:
             near = get_close_matches(name, known, n=1, cutoff=0.8)
             hint = f"; did you mean {near[0]}?" if near else ""
             lines.append(f"{name} is not a setting and is ignored{hint}")
-        elif NOT_YET[name] and environ[name].strip() not in NOT_YET[name]:
+        elif NOT_YET[setting] and environ[name].strip() not in NOT_YET[setting]:
             lines.append(f"{name} is ignored: this version keeps counters on one host")
     return lines

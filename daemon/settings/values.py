@@ -92,14 +92,20 @@ class Settings:
     """Where each provider of wrapper mode is, overrides applied."""
     signing_key: bytes | None = field(default=None, repr=False)
     debug_session_secret: bytes | None = field(default=None, repr=False)
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Every secret that is set, by its variable."""
 
 
 @dataclass(frozen=True, slots=True)
 class Variable:
-    """One environment variable: the setting it fills, its default text, and its reader."""
+    """One environment variable: the setting it fills, its default text, and its reader.
+
+    `secret`: its value may also stand in a file.
+    """
 
     name: str
     setting: str
     default: str | None
     meaning: str
     read: Callable[[str], object]
+    secret: bool = False

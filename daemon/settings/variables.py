@@ -322,6 +322,7 @@ VARIABLES: tuple[Variable, ...] = (
         None,
         "key of signed bundles; with it, unsigned ones are refused",
         str.encode,
+        secret=True,
     ),
     Variable(
         "FAIRVISOR_DEBUG_SESSION_SECRET",
@@ -329,6 +330,7 @@ VARIABLES: tuple[Variable, ...] = (
         None,
         "opens debug sessions, whose answers explain themselves; without it there are none",
         str.encode,
+        secret=True,
     ),
 )
 

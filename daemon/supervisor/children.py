@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 
+from daemon.settings import without_secrets
 from protocol.frames import FrameError, FrameReader, pack
 
 FIRST_BACKOFF = 0.05
@@ -147,6 +148,7 @@ class Child:
                 self._module,
                 *[part.format(control=theirs.fileno()) for part in self._arguments],
                 stdin=asyncio.subprocess.DEVNULL,
+                env=without_secrets(os.environ),
                 pass_fds=(theirs.fileno(), *self._fds),
                 # A terminal's Ctrl-C is the supervisor's to hear; a child that is just starting
                 # could not ignore it yet.

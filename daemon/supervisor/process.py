@@ -221,7 +221,8 @@ class Supervisor:
         self._reloader.equip_shard(child)
 
     def _front_started(self, child: Child) -> None:
-        child.tell(control.CONFIGURE, {"jitter_key": self._storage.secret})
+        secrets = dict(self._settings.secrets)
+        child.tell(control.CONFIGURE, {"jitter_key": self._storage.secret, "secrets": secrets})
         self._reloader.equip_front(child)
 
     def _reload(self) -> None:

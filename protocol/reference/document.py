@@ -19,7 +19,8 @@ SECTIONS: tuple[tuple[str, str, str], ...] = (
         (
             "`$.policies[i].spec.selector`. Either anchor suffices; both look at the path "
             "as sent and at its normal form (decoded once, dot segments and repeated "
-            "slashes folded)."
+            "slashes folded, without fragment and, where there are any, also without "
+            "path parameters)."
         ),
     ),
     (

@@ -27,7 +27,7 @@ def test_an_empty_environment_gives_the_defaults() -> None:
 
 def test_every_variable_fills_a_setting_of_its_own() -> None:
     names = [variable.setting for variable in VARIABLES]
-    assert sorted([*names, "provider_urls"]) == sorted(load({}).__slots__)
+    assert sorted([*names, "provider_urls", "secrets"]) == sorted(load({}).__slots__)
 
 
 def test_empty_text_counts_as_not_set() -> None:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol.paths import normal_form
+from protocol.paths import normal_form, spellings
 
 SEGMENTS = st.text(min_size=1).filter(lambda text: "/" not in text and text not in (".", ".."))
 HARMLESS = st.lists(SEGMENTS).map(lambda segments: "/" + "/".join(segments))
@@ -54,10 +54,34 @@ HARMLESS = st.lists(SEGMENTS).map(lambda segments: "/" + "/".join(segments))
         ("/\udcff/x", "/\ufffd/x"),
         ("/caf\udcc3\udca9", "/café"),
         ("/%00", "/\0"),
+        ("/v1#x", "/v1"),
+        ("/v1/../v2#/../v3", "/v2"),
+        ("/v1%23x", "/v1#x"),
+        ("#", "/"),
     ],
 )
 def test_examples(path: str, normal: str) -> None:
     assert normal_form(path) == normal
+
+
+@pytest.mark.parametrize(
+    ("path", "others"),
+    [
+        ("/v1/x", ()),
+        ("/v1//x", ("/v1/x",)),
+        ("/v1;a=1/x", ("/v1/x",)),
+        ("/v1/x;", ("/v1/x",)),
+        ("/a/..;/v1", ("/v1",)),
+        ("/a/..;x=/%76%31", ("/a/..;x=/v1", "/v1")),
+        ("/v1/x%3ba", ("/v1/x;a", "/v1/x")),
+        ("/v1;a/x%3bb", ("/v1;a/x;b", "/v1/x;b", "/v1/x")),
+        ("/a/..%3b/v1", ("/a/..;/v1", "/v1")),
+        ("/v1/x#;/y", ("/v1/x",)),
+        (";", ("/;", "/")),
+    ],
+)
+def test_what_an_upstream_may_take_a_path_for(path: str, others: tuple[str, ...]) -> None:
+    assert spellings(path) == others
 
 
 @given(st.text(alphabet=st.characters()))
@@ -69,7 +93,7 @@ def test_any_text_gives_a_rooted_and_encodable_path_without_dots_or_doubles(path
     assert not {".", ".."} & set(normal.split("/"))
 
 
-@given(HARMLESS.filter(lambda path: "%" not in path and "//" not in path))
+@given(HARMLESS.filter(lambda path: not {"%", "#"} & set(path) and "//" not in path))
 def test_a_normal_path_stays(path: str) -> None:
     assert normal_form(path) == path
 
@@ -82,7 +106,7 @@ def test_no_spelling_of_a_path_has_another_normal_form(path: str, random: Random
     assert normal_form("/" + dotted) == path
 
 
-@given(st.text(alphabet="/.%2eEfF;a"))
+@given(st.text(alphabet="/.%2eEfF;a#"))
 def test_shortcut_and_full_way_agree(path: str) -> None:
     # A leading "%2e/" is nothing, but sends the path the full way.
     assert normal_form("/%2e/" + path) == normal_form("/" + path)

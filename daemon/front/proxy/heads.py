@@ -78,7 +78,7 @@ def _without_session(header: tuple[bytes, bytes]) -> tuple[bytes, bytes] | None:
 def _request_framing(inbound: Inbound, length: int) -> bytes:
     if inbound.unfinished:
         told = inbound.headers.get(b"content-length")
-        return b"Content-Length: %b\r\n" % told if told else b"Transfer-Encoding: chunked\r\n"
+        return b"Content-Length: %d\r\n" % int(told) if told else b"Transfer-Encoding: chunked\r\n"
     if length or inbound.method in _WITH_BODY or b"content-length" in inbound.headers:
         return b"Content-Length: %d\r\n" % length
     return b""

@@ -255,12 +255,28 @@ def test_whether_another_request_may_follow(text: bytes, version: str, *, keep: 
         (b"http://other:8080/a?b=http://x", b"/a?b=http://x", b"other:8080"),
         (b"HTTP://other", b"/", b"other"),
         (b"http://other?q", b"/?q", b"other"),
-        (b"http://user:pw@other/x@y", b"/x@y", b"other"),
+        (b"http://other/x@y", b"/x@y", b"other"),
     ],
 )
 def test_absolute_form_names_the_host(target: bytes, path: bytes, host: bytes) -> None:
     request = one(get(b"Host: sent", target=target))
     assert (request.target, request.headers[b"host"]) == (path, host)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        get(b"Host: a", target=b"http://user:pw@other/x"),
+        get(b"Host: a", target=b"http:///x"),
+        b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a/b\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: u@a\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\xff\r\n\r\n",
+    ],
+)
+def test_what_is_no_host_is_refused(text: bytes) -> None:
+    with pytest.raises(Refusal, match=r"malformed Host|no host"):
+        read(text)
 
 
 def test_asterisk_form() -> None:
