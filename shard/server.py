@@ -200,23 +200,36 @@ class ShardServer:
                 if self._orders is not None and self._storing is None:
                     peers = self._links.values()
                     self._storing = Storing(
-                        self._index, self._orders, self._service, self._notice, lambda: peers
+                        self._index,
+                        self._orders,
+                        self._service,
+                        self._notice,
+                        lambda: peers,
+                        self._alive,
                     )
                 if len(self._links) == 0:
                     self._open()
                 self._tell(control.PREPARED, generation)
-            case [control.COLLECT, int(number)] if self._service is not None:
-                self._tell(control.TALLY, number, self._figures(self._service))
-            case [control.BREAKERS, int(number)] if self._service is not None:
-                self._tell(control.TOLD, number, self._service.open_breakers(now_us()))
-            case [control.RESET, int(number), list(identities), keys] if self._service is not None:
-                chosen = keys if isinstance(keys, list) else None
-                reset = self._service.reset_breakers(identities, chosen, now_us())
-                self._resets.append((number, reset))
             case [control.SNAPSHOT] if self._storing is not None:
                 self._storing.take_snapshot()
             case [control.DRAIN]:
                 self._running = False
+            case [control.PING]:
+                self._alive()
+            case _ if self._service is not None:
+                self._respond(message, self._service)
+
+    def _respond(self, message: list[object], service: ShardService) -> None:
+        """Answer what the supervisor asks."""
+        match message:
+            case [control.COLLECT, int(number)]:
+                self._tell(control.TALLY, number, self._figures(service))
+            case [control.BREAKERS, int(number)]:
+                self._tell(control.TOLD, number, service.open_breakers(now_us()))
+            case [control.RESET, int(number), list(identities), keys]:
+                chosen = keys if isinstance(keys, list) else None
+                reset = service.reset_breakers(identities, chosen, now_us())
+                self._resets.append((number, reset))
 
     def _reset_on(self) -> None:
         """Go on with the oldest reset; fronts that wait are answered in between."""
@@ -232,6 +245,9 @@ class ShardServer:
     def _figures(self, service: ShardService) -> dict[str, object]:
         degraded = self._storing is not None and self._storing.degraded
         return {**service.figures(now_us()), "degraded": int(degraded)}
+
+    def _alive(self) -> None:
+        self._tell(control.PONG)
 
     def _notice(self, level: str, text: str) -> None:
         self._tell(control.NOTICE, level, text)

@@ -25,6 +25,7 @@ from daemon.front import files
 from daemon.front.app import App, now_us
 from daemon.front.debug import DebugSessions
 from daemon.front.links import Link
+from daemon.front.orders import Orders
 from daemon.front.proxy.app import ProxyApp
 from daemon.front.proxy.heads import RequestHeads
 from daemon.front.proxy.route import ProxyConfig
@@ -42,7 +43,7 @@ from daemon.settings import Settings
 from daemon.stderr_log import start_logging
 from protocol import control
 from protocol.bundle_text import load
-from protocol.frames import FrameReader, pack
+from protocol.frames import pack
 
 log = logging.getLogger("fairvisor")
 
@@ -164,7 +165,7 @@ class _Front:
     async def _attach(self) -> None:
         pair = socket.socket(fileno=self._role.control_fd)
         pair.settimeout(0)
-        await self._loop.create_unix_connection(partial(_Control, self), sock=pair)
+        await self._loop.create_unix_connection(partial(Orders, self), sock=pair)
 
     def attached(self, transport: asyncio.Transport) -> None:
         """Take the way to the supervisor."""
@@ -182,8 +183,12 @@ class _Front:
     def hear(self, message: list[object]) -> None:
         """Do what the supervisor says."""
         match message:
-            case [control.CONFIGURE, {"jitter_key": bytes(jitter_key)}]:
-                self._jitter_key = jitter_key
+            case [control.CONFIGURE, {"jitter_key": bytes(key), "patience": float(patience)}]:
+                self._jitter_key, self._patience = key, patience
+            case [control.PING]:
+                self._tell(control.PONG)
+            case [control.READINESS, str(reason)]:
+                self._app.unready = reason
             case [control.BUNDLE, int(generation), bytes(text), str(loaded_at), dict(jwks)]:
                 self._prepare(generation, text, loaded_at, jwks)
             case [control.SWITCH, int(generation)]:
@@ -233,9 +238,10 @@ class _Front:
         self._tell(control.SWITCHED, generation)
 
     async def _open(self) -> None:
-        for link in self._app.links:
-            with suppress(TimeoutError):  # serve degraded rather than not at all
-                await asyncio.wait_for(link.connected(), timeout=1.0)
+        with suppress(TimeoutError):  # serve degraded rather than not at all
+            async with asyncio.timeout(self._patience):
+                for link in self._app.links:
+                    await link.connected()
         await self._server.listen([socket.socket(fileno=fd) for fd in self._role.listen_fds])
         self._tell(control.READY)
 
@@ -273,25 +279,3 @@ def _settle_garbage() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
-
-
-class _Control(asyncio.Protocol):
-    """The supervisor's side of the socket pair."""
-
-    def __init__(self, front: _Front) -> None:
-        self._front = front
-        self._reader = FrameReader()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._front.attached(transport)  # type: ignore[arg-type]  # a stream's transport
-
-    def data_received(self, data: bytes) -> None:
-        try:
-            for message in self._reader.feed(data):
-                self._front.hear(message)
-        except Exception as error:  # noqa: BLE001 - the last thing this process does
-            # A front that does not do as it is told must be replaced, not linger half switched.
-            self._front.die(error)
-
-    def connection_lost(self, _error: Exception | None) -> None:
-        self._front.orphaned()

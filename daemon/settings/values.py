@@ -58,6 +58,8 @@ class Settings:
     header_timeout: float
     idle_timeout: float
     file_poll_interval: float
+    watchdog: float
+    """How long a child process may be silent; 0 = for ever."""
     counter_memory: int
     state_dir: Path | None
     """Where counters are stored; None keeps them in memory only."""

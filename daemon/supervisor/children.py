@@ -11,57 +11,48 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
+from typing import Protocol
 
+from daemon.supervisor.endings import Endings, how_it_ended
 from protocol.frames import FrameError, FrameReader, pack
 
-FIRST_BACKOFF = 0.05
-MAX_BACKOFF = 5.0
-STEADY_SECONDS = 10.0
-"""A child that lived this long is restarted after the shortest wait."""
 MAX_FALSE_STARTS = 5
 _HANG_UP_SECONDS = 1.0
 _PR_SET_PDEATHSIG = 1
 
-Hear = Callable[["Child", list[object]], None]
 
+class Parent(Protocol):
+    """Whoever has children."""
 
-def next_backoff(backoff: float, lived: float) -> float:
-    """Return the wait before the next start of a child that lived `lived` seconds."""
-    if lived >= STEADY_SECONDS:
-        return FIRST_BACKOFF
-    return min(max(backoff * 2, FIRST_BACKOFF), MAX_BACKOFF)
+    def started(self, child: "Child") -> None:
+        """Equip a child that was just started."""
 
+    def hear(self, child: "Child", message: list[object]) -> None:
+        """Take what a child says."""
 
-def how_it_ended(code: int) -> str:
-    """Return a process's return code in words; negative codes are signals."""
-    if code >= 0:
-        return f"exit code {code}"
-    try:
-        return signal.Signals(-code).name
-    except ValueError:
-        return f"signal {-code}"
+    def ended(self, child: "Child", how: str) -> None:
+        """Hear how a child ended; it is started again after a wait."""
+
+    def hopeless(self, child: "Child", why: str) -> None:
+        """Hear that a child will not be started again."""
 
 
 class Child:
-    """A front or shard that is meant to be running. `hear` gets its messages.
+    """A front, shard or keeper that is meant to be running.
 
-    `ended` is called after every end with how it ended, `hopeless` instead of another start.
-    `ready` is set by whoever hears that it is; `proven`: whether it ever was.
+    `ready` is set by whoever hears that it is (`serves`); `proven`: whether it ever was.
     """
 
-    def __init__(  # noqa: PLR0913 - what to run and whom to tell
+    def __init__(
         self,
         name: str,
         module: str,
         arguments: Sequence[str],
         fds: Sequence[int],
-        hear: Hear,
-        started: Callable[["Child"], None],
-        ended: Callable[["Child", str], None],
-        hopeless: Callable[["Child", str], None],
+        parent: Parent,
     ) -> None:
         self.name = name
         self.ready = False
@@ -71,17 +62,22 @@ class Child:
         self.snapshot: object = None
         self.last_words = ""
         """Why it ended, if it could still say so."""
+        self.endings = Endings()
+        self.born = self.since = asyncio.get_running_loop().time()
+        """When it was started, and when it became ready or ceased to be."""
         self._module = module
         self._arguments = tuple(arguments)
         self._fds = tuple(fds)
-        self._hear = hear
-        self._started = started
-        self._ended = ended
-        self._hopeless = hopeless
+        self._parent = parent
         self._transport: asyncio.Transport | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._released = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+
+    @property
+    def kind(self) -> str:
+        """What it is: front, shard or keeper."""
+        return self.name.partition(" ")[0]
 
     @property
     def pid(self) -> int | None:
@@ -106,6 +102,12 @@ class Child:
         if self._task is not None:
             await self._task
 
+    def serves(self) -> None:
+        """Note that it is ready."""
+        if not self.ready:
+            self.ready = True
+            self.since = asyncio.get_running_loop().time()
+
     def kill(self) -> None:
         """End it now."""
         if self._process is not None:
@@ -114,23 +116,24 @@ class Child:
 
     async def _keep(self) -> None:
         loop = asyncio.get_running_loop()
-        backoff = 0.0
         false_starts = 0
         while not self._released.is_set():
-            born = loop.time()
+            self.born = loop.time()
             self.last_words = ""
             how = await self._run()
+            now = loop.time()
             self.proven |= self.ready
+            self.since = now if self.ready else self.since
             self.ready = False
             self.prepared = self.switched = 0
-            self._ended(self, how)
+            wait = self.endings.ended(now, now - self.born)
+            self._parent.ended(self, how)
             false_starts += not self.proven
             if false_starts == MAX_FALSE_STARTS:
-                self._hopeless(self, self.last_words or how)
+                self._parent.hopeless(self, self.last_words or how)
                 return
-            backoff = next_backoff(backoff, loop.time() - born)
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._released.wait(), backoff)
+                await asyncio.wait_for(self._released.wait(), wait)
 
     async def _run(self) -> str:
         """Run it once; return how it ended."""
@@ -160,7 +163,7 @@ class Child:
         control = _Control(self)
         transport, _ = await loop.create_unix_connection(lambda: control, sock=ours)
         self._transport = transport
-        self._started(self)
+        self._parent.started(self)
         if self._released.is_set():
             self.kill()  # it was told to drain before it could hear
         code = await process.wait()
@@ -172,7 +175,7 @@ class Child:
 
     def heard(self, message: list[object]) -> None:
         """Pass on what the child says."""
-        self._hear(self, message)
+        self._parent.hear(self, message)
 
 
 class _Control(asyncio.Protocol):

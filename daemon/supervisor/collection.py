@@ -29,7 +29,6 @@ class Collection:
         self._shards = shards
         self._fronts = fronts
         self._retired = Totals()
-        self._restarts: dict[str, int] = {}
         self._number = 0
         self._waiting: set[Child] = set()
         self._complete = asyncio.Event()
@@ -75,11 +74,6 @@ class Collection:
         child.snapshot = None
         self.hear(child, self._number, None)
 
-    def restarted(self, child: Child) -> None:
-        """Count a restart by kind of process."""
-        kind = child.name.split()[0]
-        self._restarts[kind] = self._restarts.get(kind, 0) + 1
-
     def open_breakers(self) -> set[str]:
         """Return the identities of which some breaker is open, by the last snapshots."""
         found: set[str] = set()
@@ -110,8 +104,6 @@ class Collection:
                 totals.set("store_database_bytes", figures["database"])
                 totals.set("store_log_bytes", figures["log"])
                 totals.set("store_folding_failed", figures["failing"])
-        for kind, count in self._restarts.items():
-            totals.set("process_restarts_total", count, (kind,))
         return totals
 
     async def _collect(self) -> None:

@@ -6,6 +6,7 @@ import shutil
 import socket
 import stat
 import tempfile
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,6 +18,36 @@ _RUNTIME_PREFIX = "fairvisor-"
 
 class ListenError(Exception):
     """A listener cannot be had; the message is one line that says why and what to do."""
+
+
+class Listeners:
+    """The public listeners of a daemon, and how they are called."""
+
+    def __init__(self) -> None:
+        self.sockets: list[socket.socket] = []
+
+    def open(self, addresses: Sequence[Address]) -> None:
+        """Bind all of them; what was bound before one that fails is for `close`.
+
+        Raises:
+            ListenError: the address is in use, not ours, or not permitted.
+        """
+        for address in addresses:
+            self.sockets.append(bind(address))
+
+    @property
+    def names(self) -> list[str]:
+        """The addresses they have."""
+        return [_name(each) for each in self.sockets]
+
+    def close(self) -> None:
+        """Close them, and remove what they have in the file system."""
+        while self.sockets:
+            sock = self.sockets.pop()
+            path = sock.getsockname()
+            sock.close()
+            if isinstance(path, str):
+                Path(path).unlink(missing_ok=True)
 
 
 def bind(address: Address) -> socket.socket:
@@ -79,6 +110,14 @@ def answers(path: Path) -> bool:
         except OSError:
             return True
     return True
+
+
+def _name(sock: socket.socket) -> str:
+    name = sock.getsockname()
+    if isinstance(name, str):
+        return f"unix:{name}"
+    host, port = name[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _explain(address: Address, error: OSError) -> str:

@@ -115,6 +115,13 @@ FAMILIES: tuple[Family, ...] = (
     Family("store_database_bytes", "gauge", "Size of the database of counters."),
     Family("store_log_bytes", "gauge", "Size of the logs that wait to be folded into it."),
     Family("process_restarts_total", "counter", "Child processes restarted.", ("process",)),
+    Family(
+        "process_hung_total",
+        "counter",
+        "Child processes replaced because they did not answer.",
+        ("process",),
+    ),
+    Family("process_crash_looping", "gauge", "Child processes that keep ending.", ("process",)),
     Family("records_dropped_total", "counter", "Decision records that could not be written."),
     Family("connections_refused_total", "counter", "Connections over the limit."),
 )

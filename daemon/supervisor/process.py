@@ -2,12 +2,10 @@
 
 import asyncio
 import logging
-import os
 import signal
 import sys
 from collections.abc import Coroutine
-from contextlib import ExitStack, suppress
-from socket import socket
+from contextlib import ExitStack
 from typing import Any
 
 from setproctitle import setproctitle
@@ -21,8 +19,10 @@ from daemon.supervisor.admin.service import AdminService
 from daemon.supervisor.bundles import Loaded
 from daemon.supervisor.children import Child
 from daemon.supervisor.collection import Collection
-from daemon.supervisor.listeners import ListenError, RuntimeFolder, bind
+from daemon.supervisor.family import Family
+from daemon.supervisor.listeners import ListenError, Listeners, RuntimeFolder
 from daemon.supervisor.metrics import render
+from daemon.supervisor.oversight import Oversight
 from daemon.supervisor.reload import Reloaded, Reloader
 from daemon.supervisor.reports import Reports, now_us
 from daemon.supervisor.storage import Storage, notice
@@ -31,9 +31,10 @@ from shard.stores.folder import StateError
 
 log = logging.getLogger("fairvisor")
 
-DRAIN_SECONDS = 37.0
-"""Fronts get 35 s to finish; what is left then is killed."""
 START_SECONDS = 20.0
+"""Fronts of a daemon that starts wait this long for shards that restore counters."""
+RESTART_SECONDS = 1.0
+"""A front that is restarted serves without a shard that is not there by then."""
 
 
 class Supervisor:
@@ -41,11 +42,9 @@ class Supervisor:
 
     def __init__(self, settings: Settings, loaded: Loaded) -> None:
         self._settings = settings
-        self._fronts: list[Child] = []
-        self._shards: list[Child] = []
-        self._keepers: list[Child] = []
         self._storage = Storage(settings)
-        self._collection = Collection(self._shards, self._fronts, self._keepers)
+        self._family = family = Family(settings, self._storage, self)
+        self._collection = Collection(family.shards, family.fronts, family.keepers)
         self._stopping = False
         self._failure = ""
         self._reports = Reports(lambda: self._reloader.active.loaded.bundle)
@@ -53,11 +52,12 @@ class Supervisor:
             settings.config_file or "",
             loaded,
             settings.signing_key,
-            self._shards,
-            self._fronts,
+            family.shards,
+            family.fronts,
             self._reports,
         )
-        self._questions = Questions(self._shards)
+        self._oversight = Oversight(family, settings.watchdog, lambda: self._reloader.compiling)
+        self._questions = Questions(family.shards)
         self._stop = asyncio.Event()
         self._ready = asyncio.Event()
         self._tasks: set[asyncio.Task[object]] = set()
@@ -69,20 +69,19 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
-        listeners: list[socket] = []
         with ExitStack() as stack:
-            stack.callback(self._close, listeners)
+            listeners = Listeners()
+            stack.callback(listeners.close)
             stack.callback(self._storage.release)
             try:
                 self._storage.take()
-                for address in self._settings.listen:
-                    listeners.append(bind(address))  # noqa: PERF401 - what was bound before a failure
+                listeners.open(self._settings.listen)
                 admin = AdminService(self._settings.admin_socket)
                 stack.callback(admin.remove)
                 folder = RuntimeFolder()
                 stack.callback(folder.remove)
-                stack.callback(self._end_children)
-                self._start_children(folder, listeners)
+                stack.callback(self._family.kill)
+                self._family.start(folder, listeners.sockets)
             except (ListenError, StateError) as error:
                 self._failure = str(error)
             else:
@@ -92,9 +91,10 @@ class Supervisor:
             return 1
         return 0
 
-    async def _serve(self, listeners: list[socket], admin: AdminService) -> None:
-        self._task(self._announce([_listener_name(listener) for listener in listeners], admin))
+    async def _serve(self, listeners: Listeners, admin: AdminService) -> None:
+        self._task(self._announce(listeners.names, admin))
         regular = (
+            self._task(self._oversight.regularly()),
             self._task(self._collection.regularly()),
             self._task(self._reloader.watch(self._settings.file_poll_interval)),
             self._task(self._reports.watch_overrides()),
@@ -104,10 +104,13 @@ class Supervisor:
         self._stopping = True
         for task in regular:
             task.cancel()
-        self._close(listeners)
+        # The first thing of a shutdown: new clients are refused rather than kept waiting.
+        listeners.close()
         await admin.stop()
         if not self._failure or self._ready.is_set():
-            await self._drain()
+            log.info("stopping: finishing what is under way")
+            await self._family.drain()
+            log.info("stopped")
         self._reports.close()
 
     def _admin_api(self) -> AdminApi:
@@ -115,104 +118,38 @@ class Supervisor:
         desk = BreakerDesk(self._questions, active, self._storage.secret, tell)
         return AdminApi(desk, self._reload_now)
 
-    def _end_children(self) -> None:
-        for child in self._children:
-            child.release()
-            child.kill()
-
-    @property
-    def _children(self) -> list[Child]:
-        return self._fronts + self._shards + self._keepers
-
-    def _close(self, listeners: list[socket]) -> None:
-        # The first thing of a shutdown: new clients are refused rather than kept waiting.
-        while listeners:
-            listener = listeners.pop()
-            name = listener.getsockname()
-            listener.close()
-            if isinstance(name, str):
-                with suppress(OSError):
-                    os.unlink(name)  # noqa: PTH108 - a socket's name is text
-
-    def _start_children(self, folder: RuntimeFolder, listeners: list[socket]) -> None:
-        paths = []
-        held = () if self._storage.path is None else (self._storage.lock,)
-        for index in range(self._settings.shards):
-            path, listener = folder.shard_socket(index)
-            paths.append(path)
-            self._shards.append(
-                Child(
-                    f"shard {index}",
-                    "shard",
-                    (str(index), "{control}", str(listener.fileno())),
-                    (listener.fileno(), *held),
-                    self._hear,
-                    self._shard_started,
-                    self._ended,
-                    self._hopeless,
-                )
-            )
-            self._keep_open(listener)
-        fds = [listener.fileno() for listener in listeners]
-        for index in range(self._settings.worker_processes):
-            self._fronts.append(
-                Child(
-                    f"front {index}",
-                    "daemon.front",
-                    (str(index), "{control}", ",".join(map(str, fds)), *paths),
-                    fds,
-                    self._hear,
-                    self._front_started,
-                    self._ended,
-                    self._hopeless,
-                )
-            )
-        if self._storage.path is None:
-            starting = self._shards + self._fronts
+    def started(self, child: Child) -> None:
+        """Equip a child that was just started."""
+        if child in self._family.fronts:
+            self._front_started(child)
+        elif child in self._family.shards:
+            self._shard_started(child)
         else:
-            # Shards wait until what earlier runs have left is in order.
-            self._keepers.append(
-                Child(
-                    "keeper",
-                    "shard.stores",
-                    ("{control}", str(self._storage.path).replace("{", "{{").replace("}", "}}")),
-                    held,
-                    self._hear,
-                    self._keeper_started,
-                    self._ended,
-                    self._hopeless,
-                )
-            )
-            starting = self._keepers + self._fronts
-        for child in starting:
-            child.start()
-
-    def _keep_open(self, listener: socket) -> None:
-        listener.detach()  # shards are restarted on it for as long as this process lives
-
-    def _keeper_started(self, child: Child) -> None:
-        child.tell(control.CONFIGURE, self._storage.keeper_settings())
+            child.tell(control.CONFIGURE, self._storage.keeper_settings())
 
     def _keeping(self, run: int, *, lost: bool) -> None:
         """Go on with the state folder in order; `lost`: the database had to be begun anew."""
         first = not self._storage.run
         self._storage.run = run
-        for shard in self._shards:
-            if first:
-                shard.start()
-            elif lost:
+        if first:
+            self._family.start_shards()
+        elif lost:
+            for shard in self._family.shards:
                 shard.tell(control.SNAPSHOT)
 
     def _shard_started(self, child: Child) -> None:
         share = self._settings.counter_memory // self._settings.shards
         ttl = int(self._settings.reservation_ttl * 1_000_000)
-        store = self._storage.shard_orders(self._shards.index(child))
+        store = self._storage.shard_orders(self._family.shards.index(child))
         settings = {"memory": share, "reservation_ttl": ttl, "store": store}
         child.tell(control.CONFIGURE, settings)
         self._reloader.equip_shard(child)
 
     def _front_started(self, child: Child) -> None:
-        child.tell(control.CONFIGURE, {"jitter_key": self._storage.secret})
+        patience = RESTART_SECONDS if self._ready.is_set() else START_SECONDS
+        settings = {"jitter_key": self._storage.secret, "patience": patience}
+        child.tell(control.CONFIGURE, settings)
+        self._oversight.greet(child)
         self._reloader.equip_front(child)
 
     def _reload(self) -> None:
@@ -222,18 +159,19 @@ class Supervisor:
     async def _reload_now(self) -> Reloaded:
         return await self._reloader.reload(rollback=True)
 
-    def _hear(self, child: Child, message: list[object]) -> None:
+    def hear(self, child: Child, message: list[object]) -> None:
+        """Take what a child says."""
+        self._oversight.heard(child)
         match message:
             case [control.READY]:
                 self._is_ready(child)
             case [control.PREPARED, int(number)]:
                 child.prepared = number
-                if child in self._shards:
+                if child in self._family.shards:
                     self._is_ready(child)
             case [control.FAILED, str(line), str(traceback)]:
                 child.last_words = line
-                if child.proven or child.ready:
-                    log.error("%s failed: %s", child.name, traceback)
+                self._oversight.failed(child, traceback)
             case [control.SWITCHED, int(number)]:
                 child.switched = number
             case _:
@@ -254,21 +192,19 @@ class Supervisor:
                 notice(level, text)
 
     def _is_ready(self, child: Child) -> None:
-        child.ready = True
-        if all(each.ready for each in self._children):
+        child.serves()
+        if all(each.ready for each in self._family.all):
             self._ready.set()
 
-    def _ended(self, child: Child, how: str) -> None:
+    def ended(self, child: Child, how: str) -> None:
+        """Hear how a child ended."""
         self._collection.ended(child)
         self._questions.ended(child)
-        if self._stopping:
-            return
-        self._collection.restarted(child)
-        # One that has never been ready is told of once, when it is given up.
-        level = logging.WARNING if child.proven else logging.DEBUG
-        log.log(level, "%s ended (%s); starting it again", child.name, how)
+        if not self._stopping:
+            self._oversight.ended(child, how)
 
-    def _hopeless(self, child: Child, why: str) -> None:
+    def hopeless(self, child: Child, why: str) -> None:
+        """Give up: a child has never been there."""
         if not self._failure:
             self._failure = f"{child.name} cannot be started: {why}"
         self._stop.set()
@@ -285,8 +221,8 @@ class Supervisor:
             ", ".join(names),
             bundle.version,
             len(bundle.policies),
-            len(self._fronts),
-            len(self._shards),
+            len(self._family.fronts),
+            len(self._family.shards),
         )
         admin.announce()
 
@@ -299,30 +235,12 @@ class Supervisor:
         active = self._reloader.active
         exposition.add_build(totals)
         exposition.add_bundle(totals, active.loaded.bundle, self._storage.secret, now_us())
+        self._oversight.add_figures(totals)
         exposition.add_breakers(totals, active.breakers.items(), self._collection.open_breakers())
         return render(totals)
-
-    async def _drain(self) -> None:
-        log.info("stopping: finishing what is under way")
-        for children in (self._fronts, self._shards, self._keepers):
-            for child in children:
-                child.release()
-                child.tell(control.DRAIN)
-            with suppress(TimeoutError):
-                gone = asyncio.gather(*[child.gone() for child in children])
-                await asyncio.wait_for(gone, DRAIN_SECONDS)
-        log.info("stopped")
 
     def _task(self, work: Coroutine[Any, Any, object]) -> asyncio.Task[object]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
-
-
-def _listener_name(listener: socket) -> str:
-    name = listener.getsockname()
-    if isinstance(name, str):
-        return f"unix:{name}"
-    host, port = name[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -142,6 +142,11 @@ class Reloader:
             return await self._apply(generation(next(self._numbers), loaded))
 
     @property
+    def compiling(self) -> bool:
+        """Whether processes are at a new bundle, and may be silent meanwhile."""
+        return self._coming is not None
+
+    @property
     def _version(self) -> int:
         return self.active.loaded.bundle.version
 

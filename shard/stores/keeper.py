@@ -12,7 +12,7 @@ Rules
 
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
@@ -34,11 +34,19 @@ RETRY_SECONDS = 5.0
 class Keeper:
     """The writer of one state folder. Times: `now` in seconds since the epoch, as of a clock.
 
-    `reservation_ttl` in microseconds; None leaves alone what has expired.
+    `reservation_ttl` in microseconds; None leaves alone what has expired. `alive` is called now and
+    then in long work.
     """
 
-    def __init__(self, folder: StateFolder, reservation_ttl: int | None, tell: Tell) -> None:
+    def __init__(
+        self,
+        folder: StateFolder,
+        reservation_ttl: int | None,
+        tell: Tell,
+        alive: Callable[[], None] = lambda: None,
+    ) -> None:
         self._folder = folder
+        self._alive = alive
         self._ttl = reservation_ttl
         self._tell = tell
         self._connection: sqlite3.Connection | None = None
@@ -151,6 +159,7 @@ class Keeper:
     def _fold(self, connection: sqlite3.Connection, waiting: list[Segment], now: float) -> None:
         for _, group in groupby(waiting, key=lambda each: (each.run, each.shard)):
             for some in self._portions(list(group)):
+                self._alive()
                 self._fold_some(connection, some, now)
 
     def _portions(self, segments: list[Segment]) -> Iterator[list[Segment]]:
