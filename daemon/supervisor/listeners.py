@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from daemon.settings import Address, TcpAddress, UnixAddress
+from daemon.supervisor.activation import ActivationError, take_sockets
 
 BACKLOG = 1024
 _RUNTIME_PREFIX = "fairvisor-"
@@ -25,14 +26,24 @@ class Listeners:
 
     def __init__(self) -> None:
         self.sockets: list[socket.socket] = []
+        self.given = False
+        """Whether a service manager made them, and keeps them when the daemon ends."""
 
     def open(self, addresses: Sequence[Address]) -> None:
-        """Bind all of them; what was bound before one that fails is for `close`.
+        """Take what a service manager passes on, else bind the addresses.
+
+        What was bound before one that fails is for `close`.
 
         Raises:
-            ListenError: the address is in use, not ours, or not permitted.
+            ListenError: the address is in use, not ours, or not permitted; what was passed on is
+                not what it should be.
         """
-        for address in addresses:
+        try:
+            self.sockets = take_sockets(os.environ)
+        except ActivationError as error:
+            raise ListenError(str(error)) from None
+        self.given = bool(self.sockets)
+        for address in () if self.given else addresses:
             self.sockets.append(bind(address))
 
     @property
@@ -41,12 +52,12 @@ class Listeners:
         return [_name(each) for each in self.sockets]
 
     def close(self) -> None:
-        """Close them, and remove what they have in the file system."""
+        """Close them, and remove what they have in the file system unless it was given."""
         while self.sockets:
             sock = self.sockets.pop()
             path = sock.getsockname()
             sock.close()
-            if isinstance(path, str):
+            if isinstance(path, str) and not self.given:
                 Path(path).unlink(missing_ok=True)
 
 
@@ -114,6 +125,8 @@ def answers(path: Path) -> bool:
 
 def _name(sock: socket.socket) -> str:
     name = sock.getsockname()
+    if isinstance(name, bytes):  # an abstract one
+        return f"unix:@{name[1:].decode(errors='replace')}"
     if isinstance(name, str):
         return f"unix:{name}"
     host, port = name[:2]

@@ -19,14 +19,22 @@ log = logging.getLogger("fairvisor")
 class Oversight:
     """The look at all children again and again. `busy`: whether a new bundle is being compiled.
 
-    `seconds` is how long a child may be silent, 0 for ever.
+    `seconds` is how long a child may be silent, 0 for ever. `turned` is called when the daemon
+    becomes ready or ceases to be.
     """
 
-    def __init__(self, family: Family, seconds: float, busy: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        family: Family,
+        seconds: float,
+        busy: Callable[[], bool],
+        turned: Callable[[], None],
+    ) -> None:
         self.reason = READY
         """Why the daemon is not ready, as fronts were told last."""
         self._family = family
         self._busy = busy
+        self._turned = turned
         self._watchdog: Watchdog[Child] = Watchdog(seconds)
         self._looping: set[Child] = set()
         self._hung: Counter[str] = Counter()
@@ -123,6 +131,7 @@ class Oversight:
             log.error("not ready: %s", why)
         else:
             log.warning("ready again")
+        self._turned()
 
     def _standing(self, child: Child, now: float) -> Standing:
         return Standing(0.0 if child.ready else now - child.since, child.endings.looping)

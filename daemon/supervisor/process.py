@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import signal
 import sys
 from collections.abc import Coroutine
@@ -25,6 +26,7 @@ from daemon.supervisor.metrics import render
 from daemon.supervisor.oversight import Oversight
 from daemon.supervisor.reload import Reloaded, Reloader
 from daemon.supervisor.reports import Reports, now_us
+from daemon.supervisor.service_manager import ServiceManager
 from daemon.supervisor.storage import Storage, notice
 from protocol import control
 from shard.stores.folder import StateError
@@ -56,8 +58,15 @@ class Supervisor:
             family.fronts,
             self._reports,
         )
-        self._oversight = Oversight(family, settings.watchdog, lambda: self._reloader.compiling)
+        self._oversight = Oversight(
+            family,
+            settings.watchdog,
+            lambda: self._reloader.compiling,
+            lambda: self._manager.status(self._status()),
+        )
         self._questions = Questions(family.shards)
+        self._manager = ServiceManager(os.environ)
+        self._hups = asyncio.Event()
         self._stop = asyncio.Event()
         self._ready = asyncio.Event()
         self._tasks: set[asyncio.Task[object]] = set()
@@ -68,7 +77,7 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
-        loop.add_signal_handler(signal.SIGHUP, self._reload)
+        loop.add_signal_handler(signal.SIGHUP, self._hups.set)
         with ExitStack() as stack:
             listeners = Listeners()
             stack.callback(listeners.close)
@@ -93,8 +102,10 @@ class Supervisor:
 
     async def _serve(self, listeners: Listeners, admin: AdminService) -> None:
         self._task(self._announce(listeners.names, admin))
+        self._task(self._manager.keep_alive(lambda: self._healthy))
         regular = (
             self._task(self._oversight.regularly()),
+            self._task(self._reload_on_hup()),
             self._task(self._collection.regularly()),
             self._task(self._reloader.watch(self._settings.file_poll_interval)),
             self._task(self._reports.watch_overrides()),
@@ -102,6 +113,7 @@ class Supervisor:
         await admin.start(self._admin_api())
         await self._stop.wait()
         self._stopping = True
+        self._manager.stopping()
         for task in regular:
             task.cancel()
         # The first thing of a shutdown: new clients are refused rather than kept waiting.
@@ -152,12 +164,32 @@ class Supervisor:
         self._oversight.greet(child)
         self._reloader.equip_front(child)
 
-    def _reload(self) -> None:
-        log.info("SIGHUP: reading %s again", self._settings.config_file)
-        self._task(self._reload_now())
+    async def _reload_on_hup(self) -> None:
+        """Read the bundle again at every SIGHUP; those that come meanwhile are one."""
+        while True:
+            await self._hups.wait()
+            self._hups.clear()
+            log.info("SIGHUP: reading %s again", self._settings.config_file)
+            await self._reload_now()
 
     async def _reload_now(self) -> Reloaded:
-        return await self._reloader.reload(rollback=True)
+        with self._manager.reloading(self._status):
+            return await self._reloader.reload(rollback=True)
+
+    def _status(self) -> str:
+        """Return how the daemon is, for people."""
+        bundle = self._reloader.active.loaded.bundle
+        why = self._oversight.reason
+        return (
+            f"{f'not ready: {why}; ' if why else ''}bundle version {bundle.version} with"
+            f" {len(bundle.policies)} policies, {len(self._family.fronts)} front(s),"
+            f" {len(self._family.shards)} shard(s)"
+        )
+
+    @property
+    def _healthy(self) -> bool:
+        """Whether the service manager should leave the daemon alone."""
+        return self._stopping or not self._ready.is_set() or self._oversight.serving
 
     def hear(self, child: Child, message: list[object]) -> None:
         """Take what a child says."""
@@ -214,16 +246,10 @@ class Supervisor:
             await asyncio.wait_for(self._ready.wait(), START_SECONDS)
         except TimeoutError:
             log.error("not every process is ready after %d s", START_SECONDS)  # noqa: TRY400
-            return
-        bundle = self._reloader.active.loaded.bundle
-        log.info(
-            "ready on %s: bundle version %d with %d policies, %d front(s), %d shard(s)",
-            ", ".join(names),
-            bundle.version,
-            len(bundle.policies),
-            len(self._family.fronts),
-            len(self._family.shards),
-        )
+            await self._ready.wait()
+        status = self._status()
+        log.info("ready on %s: %s", ", ".join(names), status)
+        self._manager.ready(status)
         admin.announce()
 
     async def _scrape(self, child: Child, number: int) -> None:

@@ -30,7 +30,7 @@ def test_the_last_words_of_one_that_keeps_ending_are_told_once(
 ) -> None:
     async def scene() -> Totals:
         family = Few()
-        oversight = Oversight(family, 10.0, lambda: False)  # type: ignore[arg-type]  # as far as it is used
+        oversight = Oversight(family, 10.0, lambda: False, lambda: None)  # type: ignore[arg-type]  # as far as it is used
         (shard,) = family.shards
         shard.proven = True
         for number in range(LOOP_ENDS + 2):
