@@ -65,6 +65,11 @@ class FrameReader:
         self._limit = limit
         self._tail = b""
 
+    @property
+    def rest(self) -> bytes:
+        """The beginning of a frame that has not come to its end."""
+        return self._tail
+
     def feed(self, data: bytes) -> list[list[object]]:
         """Return the messages completed by `data`.
 

@@ -32,6 +32,8 @@ MAX_UNSENT = 16 << 20
 TIDY_SECONDS = 0.1
 TIDY_BUDGET = 2_000
 IDLE_SECONDS = 1.0
+_LAST_TURNS = 1000
+"""Turns of the loop after the order to end, while fronts' frames are still there to be read."""
 
 
 class ShardServer:
@@ -62,8 +64,13 @@ class ShardServer:
             self._listener.fileno(): self._accept,
         }
         links = self._links
-        while self._running:
-            for fd, mask in self._poll.poll(self._patience()):
+        last_turns = _LAST_TURNS
+        while self._running or last_turns:
+            events = self._poll.poll(self._patience())
+            if not self._running:
+                # What was sent before the end was told is still done, and answered.
+                last_turns = last_turns - 1 if events else 0
+            for fd, mask in events:
                 peer = links.get(fd)
                 if peer is None:
                     handler = handlers.get(fd)
@@ -79,7 +86,7 @@ class ShardServer:
 
     def _patience(self) -> float:
         """Return how long the loop may wait for something to happen."""
-        if self._resets:
+        if self._resets or not self._running:
             return 0
         return IDLE_SECONDS if self._storing is None else self._storing.patience
 
@@ -282,7 +289,7 @@ def log(text: str) -> None:
 def run(index: int, control_fd: int, listen_fd: int) -> None:
     """Serve as shard `index` on inherited sockets until the supervisor says stop or is gone."""
     setproctitle(f"fairvisor: shard {index}")
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
     # States hold no circles; what the collector would walk is every counter there is.
     gc.disable()

@@ -68,6 +68,7 @@ class Link:
         self._watching = False
         self._backoff = _FIRST_BACKOFF
         self._stopped = False
+        self._held = False
         self._connecting: asyncio.Task[None] | None = None
 
     @property
@@ -79,6 +80,24 @@ class Link:
     def losses(self) -> Counter[str]:
         """What was under way on broken links, and nobody knows whether it was done."""
         return self._flight.losses
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing is asked or about to be."""
+        return not (self._flight or self._owners or self._settlers or self._undos)
+
+    def hold(self, seconds: float) -> None:
+        """Keep what is asked until the shard's next life, but no longer than `seconds`."""
+        self._held = True
+        self._loop.call_later(seconds, self._let_go)
+
+    def _let_go(self) -> None:
+        if self._held:
+            self._held = False
+            if self._transport is None:
+                self.dropped()
+            else:
+                self._schedule()
 
     def start(self) -> None:
         """Begin to connect, and keep connecting until `stop`."""
@@ -101,7 +120,7 @@ class Link:
 
     def decide(self, generation: int, item: list[object], owner: Owner) -> None:
         """Ask the shard to apply one request's operations."""
-        if self._transport is None or self._flight.waiting + len(self._owners) >= MAX_WAITING:
+        if self._away or self._flight.waiting + len(self._owners) >= MAX_WAITING:
             owner.unavailable(self.shard)
             return
         if generation != self._generation:
@@ -129,12 +148,16 @@ class Link:
 
     def settle(self, reservation: bytes, usage: object, owner: Owner) -> None:
         """Ask the shard to settle what it holds of a reservation."""
-        if self._transport is None or self._flight.waiting + len(self._settlers) >= MAX_WAITING:
+        if self._away or self._flight.waiting + len(self._settlers) >= MAX_WAITING:
             owner.unavailable(self.shard)
             return
         self._settlements.append([reservation, usage])
         self._settlers.append(owner)
         self._schedule()
+
+    @property
+    def _away(self) -> bool:
+        return self._transport is None and not self._held
 
     def _schedule(self) -> None:
         if not self._flushing:
@@ -162,7 +185,7 @@ class Link:
 
     def _flush(self) -> None:
         self._flushing = False
-        if self._transport is None:
+        if self._transport is None or self._held:
             return
         self._seal()
         if self._out:
@@ -247,8 +270,9 @@ class Link:
         for generation, undos in again.items():
             self._undos[generation] = undos + self._undos.get(generation, [])
         self._transport = self._greeting
+        self._held = False
         self._opened.set()
-        if self._undos:
+        if self._undos or self._owners or self._settlers:
             self._schedule()
 
     def dropped(self) -> None:
@@ -256,10 +280,11 @@ class Link:
         self._transport = self._greeting = None
         self._opened.clear()
         orphans = self._flight.broke(self._loop.time() - self._patience)
-        orphans += self._owners + self._settlers
-        self._items, self._owners = [], []
-        self._settlements, self._settlers = [], []
-        self._out = []
+        if not self._held:
+            orphans += self._owners + self._settlers
+            self._items, self._owners = [], []
+            self._settlements, self._settlers = [], []
+            self._out = []
         for owner in orphans:
             owner.unavailable(self.shard)
         self.start()

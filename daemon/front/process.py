@@ -1,7 +1,6 @@
 """A front process: wires listeners, links and engine together and obeys the supervisor."""
 
 import asyncio
-import gc
 import logging
 import os
 import secrets
@@ -24,6 +23,7 @@ from daemon.engine.sources import Sources
 from daemon.front import files
 from daemon.front.app import App, now_us
 from daemon.front.debug import DebugSessions
+from daemon.front.garbage import settle_garbage
 from daemon.front.links import Link
 from daemon.front.orders import Orders
 from daemon.front.proxy.app import ProxyApp
@@ -33,7 +33,7 @@ from daemon.front.proxy.surroundings import Surroundings
 from daemon.front.rate_limited_log import RateLimitedLog
 from daemon.front.recorder import Recorder
 from daemon.front.records import RecordWriter
-from daemon.front.server import Server
+from daemon.front.server import GRACE_SECONDS, Server
 from daemon.front.settler import Settler
 from daemon.front.tally import Tally
 from daemon.front.upstream_headers import injected_headers, parse_strip_list
@@ -48,6 +48,10 @@ from protocol.frames import pack
 log = logging.getLogger("fairvisor")
 
 DRAIN_SECONDS = 35.0
+RETIRE_SECONDS = 3600.0
+"""What is under way when the program is replaced may take this long: nobody waits for it."""
+HOLD_SECONDS = 30.0
+_POLL_SECONDS = 0.005
 FLUSH_SECONDS = 1.0
 SETTLE_SECONDS = 1.0
 STDOUT = 1
@@ -69,7 +73,7 @@ def run(role: Role, settings: Settings) -> None:
     start_logging(settings.log_level)
     # The supervisor alone decides when a child goes; a terminal's or a service manager's signal to
     # the whole group must not cut requests off.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
     uvloop.run(_Front(role, settings).serve())
 
@@ -185,10 +189,6 @@ class _Front:
         match message:
             case [control.CONFIGURE, {"jitter_key": bytes(key), "patience": float(patience)}]:
                 self._jitter_key, self._patience = key, patience
-            case [control.PING]:
-                self._tell(control.PONG)
-            case [control.READINESS, str(reason)]:
-                self._app.unready = reason
             case [control.BUNDLE, int(generation), bytes(text), str(loaded_at), dict(jwks)]:
                 self._prepare(generation, text, loaded_at, jwks)
             case [control.SWITCH, int(generation)]:
@@ -199,8 +199,19 @@ class _Front:
                 callback = self._pending.pop(number, None)
                 if callback is not None:
                     callback(text)
+            case [control.READINESS, str(reason)]:
+                self._app.unready = reason
+            case _:
+                self._go_on(message)
+
+    def _go_on(self, message: list[object]) -> None:
+        match message:
+            case [control.PING]:
+                self._tell(control.PONG)
+            case [control.RETIRE]:
+                self._loop.create_task(self._retire())
             case [control.DRAIN]:
-                self._loop.create_task(self._drain())
+                self._loop.create_task(self._drain(DRAIN_SECONDS))
 
     def _prepare(
         self, generation: int, text: bytes, loaded_at: str, jwks: dict[str, bytes]
@@ -232,7 +243,7 @@ class _Front:
         self._tally.forget_gauges()
         # What was prepared before this one and never switched to has been given up.
         self._prepared = {n: each for n, each in self._prepared.items() if n > generation}
-        _settle_garbage()
+        settle_garbage()
         if first:
             self._loop.create_task(self._open())
         self._tell(control.SWITCHED, generation)
@@ -245,9 +256,20 @@ class _Front:
         await self._server.listen([socket.socket(fileno=fd) for fd in self._role.listen_fds])
         self._tell(control.READY)
 
-    async def _drain(self) -> None:
+    async def _retire(self) -> None:
+        """Drain, and tell when no decision is waited for: the shards may then be replaced."""
+        drained = self._loop.create_task(self._drain(RETIRE_SECONDS))
+        await asyncio.wait([drained], timeout=GRACE_SECONDS)
+        while not all(link.quiet for link in self._app.links):  # noqa: ASYNC110 - for many reasons
+            await asyncio.sleep(_POLL_SECONDS)
+        for link in self._app.links:
+            link.hold(HOLD_SECONDS)
+        self._tell(control.RETIRED)
+        await drained
+
+    async def _drain(self, seconds: float) -> None:
         self._app.draining = True
-        await self._server.drain(DRAIN_SECONDS)
+        await self._server.drain(seconds)
         if self._proxy is not None:
             await self._proxy.settled(SETTLE_SECONDS)
         self._tell(control.TALLY, 0, self._snapshot())
@@ -268,14 +290,3 @@ class _Front:
     def orphaned(self) -> None:
         """End at once: without a supervisor nobody would restart or stop this process."""
         self._stopped.set()
-
-
-def _settle_garbage() -> None:
-    """Keep what lives as long as the bundle out of the collector's rounds.
-
-    A request leaves no circles behind, a connection one; walking the compiled bundle for them every
-    few hundred requests cost 9 % of a front's time.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)

@@ -16,6 +16,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Protocol
 
+from daemon.supervisor.adopted import AdoptedProcess
 from daemon.supervisor.endings import Endings, how_it_ended
 from protocol.frames import FrameError, FrameReader, pack
 
@@ -59,6 +60,7 @@ class Child:
         self.proven = False
         self.prepared = 0
         self.switched = 0
+        self.retired = False
         self.snapshot: object = None
         self.last_words = ""
         """Why it ended, if it could still say so."""
@@ -69,8 +71,10 @@ class Child:
         self._arguments = tuple(arguments)
         self._fds = tuple(fds)
         self._parent = parent
+        self._control: _Control | None = None
         self._transport: asyncio.Transport | None = None
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: asyncio.subprocess.Process | AdoptedProcess | None = None
+        self._adopted: tuple[socket.socket, AdoptedProcess, bytes] | None = None
         self._released = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -87,6 +91,34 @@ class Child:
     def start(self) -> None:
         """Start it, and start it again whenever it ends, until `release`."""
         self._task = asyncio.get_running_loop().create_task(self._keep())
+
+    def adopt(self, process: AdoptedProcess, control: socket.socket, heard: bytes) -> None:
+        """Take over a process that runs already, until it ends; nothing is started again."""
+        self._adopted = control, process, heard
+        self.ready = True
+        self._task = asyncio.get_running_loop().create_task(self._keep())
+
+    @property
+    def hung_up(self) -> bool:
+        """Whether it has said its last, and is about to be gone."""
+        return self._control is not None and self._control.closed.is_set()
+
+    def handed_over(self) -> tuple[int, int, bytes] | None:
+        """Return what another program can adopt it by; None if it is not there.
+
+        Its process, a descriptor of its own of our end of the control socket, and the beginning of
+        what is being said.
+        """
+        transport, control = self._transport, self._control
+        if self._process is None or transport is None or control is None or self.hung_up:
+            return None
+        end = os.dup(transport.get_extra_info("socket").fileno())
+        return self._process.pid, end, control.rest
+
+    def hang_up(self) -> None:
+        """Have it end at once, as if this process were gone."""
+        if self._transport is not None:
+            self._transport.close()
 
     def tell(self, *message: object) -> None:
         """Send a message; a child that is just being replaced does not get it."""
@@ -117,6 +149,9 @@ class Child:
     async def _keep(self) -> None:
         loop = asyncio.get_running_loop()
         false_starts = 0
+        if self._adopted is not None:
+            self._parent.ended(self, await self._run())
+            return
         while not self._released.is_set():
             self.born = loop.time()
             self.last_words = ""
@@ -137,7 +172,36 @@ class Child:
 
     async def _run(self) -> str:
         """Run it once; return how it ended."""
+        adopted, self._adopted = self._adopted, None
+        try:
+            ours, process, heard = adopted or await self._spawn()
+        except OSError as error:  # no memory or no descriptors left, for now
+            return f"cannot start a process: {os.strerror(error.errno or 0)}"
+        self._process = process
+        ours.settimeout(0)
+        self._control = control = _Control(self)
         loop = asyncio.get_running_loop()
+        transport, _ = await loop.create_unix_connection(lambda: control, sock=ours)
+        self._transport = transport
+        if heard:
+            control.data_received(heard)
+        if adopted is None:
+            self._parent.started(self)
+            if self._released.is_set():
+                self.kill()  # it was told to drain before it could hear
+        code = await process.wait()
+        with suppress(TimeoutError):  # what it said at last is still to be read
+            await asyncio.wait_for(control.closed.wait(), _HANG_UP_SECONDS)
+        self._transport = self._process = None
+        transport.abort()
+        return how_it_ended(code)
+
+    async def _spawn(self) -> tuple[socket.socket, asyncio.subprocess.Process, bytes]:
+        """Return our end of a socket pair, and a new process with the other.
+
+        Raises:
+            OSError: there is no process to be had.
+        """
         ours, theirs = socket.socketpair()
         try:
             process = await asyncio.create_subprocess_exec(
@@ -153,25 +217,12 @@ class Child:
                 start_new_session=True,
                 preexec_fn=partial(_die_with, os.getpid()),
             )
-        except OSError as error:  # no memory or no descriptors left, for now
+        except OSError:
             ours.close()
-            return f"cannot start a process: {os.strerror(error.errno or 0)}"
+            raise
         finally:
             theirs.close()
-        self._process = process
-        ours.settimeout(0)
-        control = _Control(self)
-        transport, _ = await loop.create_unix_connection(lambda: control, sock=ours)
-        self._transport = transport
-        self._parent.started(self)
-        if self._released.is_set():
-            self.kill()  # it was told to drain before it could hear
-        code = await process.wait()
-        with suppress(TimeoutError):  # what it said at last is still to be read
-            await asyncio.wait_for(control.closed.wait(), _HANG_UP_SECONDS)
-        self._transport = self._process = None
-        transport.abort()
-        return how_it_ended(code)
+        return ours, process, b""
 
     def heard(self, message: list[object]) -> None:
         """Pass on what the child says."""
@@ -185,6 +236,11 @@ class _Control(asyncio.Protocol):
         self._child = child
         self._reader = FrameReader()
         self.closed = asyncio.Event()
+
+    @property
+    def rest(self) -> bytes:
+        """The beginning of a message that has not come to its end."""
+        return self._reader.rest
 
     def data_received(self, data: bytes) -> None:
         try:

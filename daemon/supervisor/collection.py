@@ -23,12 +23,18 @@ class Collection:
     """Asks children for snapshots and adds them up."""
 
     def __init__(
-        self, shards: Sequence[Child], fronts: Sequence[Child], keepers: Sequence[Child] = ()
+        self,
+        shards: Sequence[Child],
+        fronts: Sequence[Child],
+        keepers: Sequence[Child] = (),
+        leaving: Sequence[Child] = (),
     ) -> None:
+        self._leaving = leaving
         self._keepers = keepers
         self._shards = shards
         self._fronts = fronts
-        self._retired = Totals()
+        self.retired = Totals()
+        """What fronts that have ended counted."""
         self._number = 0
         self._waiting: set[Child] = set()
         self._complete = asyncio.Event()
@@ -69,8 +75,8 @@ class Collection:
 
     def ended(self, child: Child) -> None:
         """Keep what a child that has ended counted."""
-        if child in self._fronts:
-            self._retired.add(child.snapshot)
+        if child in self._fronts or child in self._leaving:
+            self.retired.add(child.snapshot)
         child.snapshot = None
         self.hear(child, self._number, None)
 
@@ -85,9 +91,9 @@ class Collection:
     def totals(self) -> Totals:
         """Return the sum of the last snapshots."""
         totals = Totals()
-        totals.counts.update(self._retired.counts)
-        totals.durations.update(self._retired.durations)
-        for front in self._fronts:
+        totals.counts.update(self.retired.counts)
+        totals.durations.update(self.retired.durations)
+        for front in (*self._fronts, *self._leaving):
             totals.add(front.snapshot)
         for shard in self._shards:
             figures = shard.snapshot
@@ -109,7 +115,9 @@ class Collection:
     async def _collect(self) -> None:
         self._number += 1
         self._waiting = {
-            child for child in (*self._fronts, *self._shards, *self._keepers) if child.ready
+            child
+            for child in (*self._fronts, *self._leaving, *self._shards, *self._keepers)
+            if child.ready
         }
         self._complete.clear()
         if not self._waiting:

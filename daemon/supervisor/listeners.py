@@ -46,6 +46,11 @@ class Listeners:
         for address in () if self.given else addresses:
             self.sockets.append(bind(address))
 
+    def adopt(self, fds: Sequence[int], *, given: bool) -> None:
+        """Take over the listeners of the program before this one."""
+        self.sockets = [socket.socket(fileno=fd) for fd in fds]
+        self.given = given
+
     @property
     def names(self) -> list[str]:
         """The addresses they have."""
@@ -151,7 +156,13 @@ class RuntimeFolder:
         ListenError: there is no place for one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, path: str = "", meetings: Sequence[int] = ()) -> None:
+        """Make a folder, or take over one with the sockets that are in it."""
+        self.meetings = list(meetings)
+        """The listening sockets' descriptors, which shards are restarted on."""
+        if path:
+            self.path = Path(path)
+            return
         try:
             _sweep_abandoned()
             self.path = Path(tempfile.mkdtemp(prefix=f"{_RUNTIME_PREFIX}{os.getpid()}-"))
@@ -159,17 +170,19 @@ class RuntimeFolder:
             reason = error.strerror or error
             raise ListenError(f"TMPDIR: no place for the shards' sockets: {reason}") from None
 
-    def shard_socket(self, index: int) -> tuple[str, socket.socket]:
-        """Return the path and the listening socket of one shard.
+    def shard_sockets(self, count: int) -> list[tuple[str, int]]:
+        """Return the path and the descriptor of the listening socket of each shard.
 
         Raises:
-            ListenError: the path is too long for a Unix socket.
+            ListenError: a path is too long for a Unix socket.
         """
-        path = self.path / f"shard-{index}.sock"
-        try:
-            return str(path), _listen_at(path)
-        except OSError as error:
-            raise ListenError(f"TMPDIR: {path}: {error.strerror or error}") from None
+        paths = [self.path / f"shard-{index}.sock" for index in range(count)]
+        for path in paths[len(self.meetings) :]:
+            try:
+                self.meetings.append(_listen_at(path).detach())
+            except OSError as error:
+                raise ListenError(f"TMPDIR: {path}: {error.strerror or error}") from None
+        return list(zip(map(str, paths), self.meetings, strict=False))
 
     def remove(self) -> None:
         """Remove the folder and what is in it."""

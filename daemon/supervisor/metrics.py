@@ -151,6 +151,11 @@ class Totals:
         for family, labels, value, changed in gauges:
             self._gauge((family, tuple(labels)), value, changed)
 
+    def snapshot(self) -> list[object]:
+        """Return the sums as a snapshot, without gauges: they are true of a moment only."""
+        counts = [[family, labels, count] for (family, labels), count in self.counts.items()]
+        return [counts, [[labels, values] for labels, values in self.durations.items()], []]
+
     def _gauge(self, key: tuple[str, Labels], value: float, changed: float) -> None:
         known = self.gauges.get(key)
         if known is None or (-changed, value) < (-known[1], known[0]):

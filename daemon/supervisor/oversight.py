@@ -12,6 +12,7 @@ from daemon.supervisor.metrics import Totals
 from daemon.supervisor.readiness import READY, Standing, reason
 from daemon.supervisor.watchdog import Watchdog
 from protocol import control
+from protocol.bundle import Bundle
 
 log = logging.getLogger("fairvisor")
 
@@ -37,13 +38,22 @@ class Oversight:
         self._turned = turned
         self._watchdog: Watchdog[Child] = Watchdog(seconds)
         self._looping: set[Child] = set()
-        self._hung: Counter[str] = Counter()
-        self._restarts: Counter[str] = Counter()
+        self.hung: Counter[str] = Counter()
+        self.restarts: Counter[str] = Counter()
 
     @property
     def serving(self) -> bool:
         """Whether any front can answer."""
         return any(front.ready for front in self._family.fronts)
+
+    def status(self, bundle: Bundle) -> str:
+        """Return how the daemon is, for people."""
+        family = self._family
+        return (
+            f"{f'not ready: {self.reason}; ' if self.reason else ''}"
+            f"bundle version {bundle.version} with {len(bundle.policies)} policies,"
+            f" {len(family.fronts)} front(s), {len(family.shards)} shard(s)"
+        )
 
     async def regularly(self) -> None:
         """Look, for ever."""
@@ -63,7 +73,7 @@ class Oversight:
     def ended(self, child: Child, how: str) -> None:
         """Tell of a child's end, and count it; ends of one that loops are told of once."""
         self._watchdog.heard(child)
-        self._restarts[child.kind] += 1
+        self.restarts[child.kind] += 1
         if not child.proven:  # told of when it is given up
             log.debug("%s ended (%s); starting it again", child.name, how)
         elif not child.endings.looping:
@@ -89,8 +99,8 @@ class Oversight:
         """Add what is known of the processes to the metrics."""
         for kind in dict.fromkeys(child.kind for child in self._family.all):
             looping = sum(child.kind == kind for child in self._looping)
-            totals.set("process_restarts_total", self._restarts[kind], (kind,))
-            totals.set("process_hung_total", self._hung[kind], (kind,))
+            totals.set("process_restarts_total", self.restarts[kind], (kind,))
+            totals.set("process_hung_total", self.hung[kind], (kind,))
             totals.set("process_crash_looping", looping, (kind,))
 
     def _look(self, now: float) -> None:
@@ -111,7 +121,7 @@ class Oversight:
         for child in ask:
             child.tell(control.PING)
         for child in hung:
-            self._hung[child.kind] += 1
+            self.hung[child.kind] += 1
             child.last_words = "it did not answer"
             log.error("%s does not answer; replacing it", child.name)
             child.kill()

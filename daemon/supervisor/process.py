@@ -12,20 +12,21 @@ from typing import Any
 from setproctitle import setproctitle
 
 from daemon.settings import Settings
-from daemon.supervisor import exposition
+from daemon.supervisor import upgrade
 from daemon.supervisor.admin.api import AdminApi
 from daemon.supervisor.admin.breakers import BreakerDesk
 from daemon.supervisor.admin.questions import Questions
-from daemon.supervisor.admin.service import AdminService
 from daemon.supervisor.bundles import Loaded
 from daemon.supervisor.children import Child
 from daemon.supervisor.collection import Collection
+from daemon.supervisor.estate import Estate
 from daemon.supervisor.family import Family
-from daemon.supervisor.listeners import ListenError, Listeners, RuntimeFolder
-from daemon.supervisor.metrics import render
+from daemon.supervisor.handover import Handover
+from daemon.supervisor.listeners import ListenError
 from daemon.supervisor.oversight import Oversight
 from daemon.supervisor.reload import Reloaded, Reloader
-from daemon.supervisor.reports import Reports, now_us
+from daemon.supervisor.reports import Reports
+from daemon.supervisor.scrapes import Scrapes
 from daemon.supervisor.service_manager import ServiceManager
 from daemon.supervisor.storage import Storage, notice
 from protocol import control
@@ -40,13 +41,19 @@ RESTART_SECONDS = 1.0
 
 
 class Supervisor:
-    """Everything the daemon is, seen from above. `run` returns the exit code."""
+    """Everything the daemon is, seen from above. `run` returns the exit code.
 
-    def __init__(self, settings: Settings, loaded: Loaded) -> None:
+    `left` is what the program before this one has left, if there was one.
+    """
+
+    def __init__(self, settings: Settings, loaded: Loaded, left: Handover | None = None) -> None:
         self._settings = settings
+        self._left = left
         self._storage = Storage(settings)
         self._family = family = Family(settings, self._storage, self)
-        self._collection = Collection(family.shards, family.fronts, family.keepers)
+        self._collection = Collection(family.shards, family.fronts, family.keepers, family.leaving)
+        self._upgrading: asyncio.Task[object] | None = None
+        self._regular: tuple[asyncio.Task[object], ...] = ()
         self._stopping = False
         self._failure = ""
         self._reports = Reports(lambda: self._reloader.active.loaded.bundle)
@@ -64,6 +71,12 @@ class Supervisor:
             lambda: self._reloader.compiling,
             lambda: self._manager.status(self._status()),
         )
+        self._estate = Estate(
+            self._storage, family, self._reloader, self._collection, self._oversight
+        )
+        self._scrapes = Scrapes(
+            self._collection, self._reloader, self._oversight, lambda: self._storage.secret
+        )
         self._questions = Questions(family.shards)
         self._manager = ServiceManager(os.environ)
         self._hups = asyncio.Event()
@@ -78,51 +91,80 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._hups.set)
+        loop.add_signal_handler(signal.SIGUSR2, self._upgrade_on_usr2)
         with ExitStack() as stack:
-            listeners = Listeners()
-            stack.callback(listeners.close)
-            stack.callback(self._storage.release)
             try:
-                self._storage.take()
-                listeners.open(self._settings.listen)
-                admin = AdminService(self._settings.admin_socket)
-                stack.callback(admin.remove)
-                folder = RuntimeFolder()
-                stack.callback(folder.remove)
+                self._estate.take(self._settings, self._left, stack)
                 stack.callback(self._family.kill)
-                self._family.start(folder, listeners.sockets)
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, upgrade.WAITING)
+                self._family.start(self._estate.folder, self._estate.listeners.sockets)
             except (ListenError, StateError) as error:
                 self._failure = str(error)
             else:
-                await self._serve(listeners, admin)
+                await self._serve()
         if self._failure:
             sys.stderr.write(f"fairvisor: {self._failure}\n")
             return 1
         return 0
 
-    async def _serve(self, listeners: Listeners, admin: AdminService) -> None:
-        self._task(self._announce(listeners.names, admin))
+    async def _serve(self) -> None:
+        self._task(self._announce(self._estate.listeners.names))
         self._task(self._manager.keep_alive(lambda: self._healthy))
-        regular = (
+        self._regular = (
             self._task(self._oversight.regularly()),
             self._task(self._reload_on_hup()),
             self._task(self._collection.regularly()),
             self._task(self._reloader.watch(self._settings.file_poll_interval)),
             self._task(self._reports.watch_overrides()),
         )
-        await admin.start(self._admin_api())
+        await self._estate.admin.start(self._admin_api())
         await self._stop.wait()
-        self._stopping = True
+        if self._upgrading is not None:
+            self._upgrading.cancel()
         self._manager.stopping()
-        for task in regular:
-            task.cancel()
+        self._rest()
         # The first thing of a shutdown: new clients are refused rather than kept waiting.
-        listeners.close()
-        await admin.stop()
+        self._estate.listeners.close()
+        await self._estate.admin.stop()
         if not self._failure or self._ready.is_set():
             log.info("stopping: finishing what is under way")
             await self._family.drain()
             log.info("stopped")
+        self._reports.close()
+
+    def _rest(self) -> None:
+        """Do nothing any more that is done regularly."""
+        self._stopping = True
+        for task in self._regular:
+            task.cancel()
+
+    def _upgrade_on_usr2(self) -> None:
+        if self._stopping or self._upgrading is not None or not self._ready.is_set():
+            log.warning("SIGUSR2: not now; something else is under way")
+        else:
+            self._upgrading = self._task(self._upgrade())
+
+    async def _upgrade(self) -> None:
+        """Go on as the program that is installed now; the present one goes on if it could not."""
+        log.info("SIGUSR2: going on as the version that is installed now, if it can")
+        objection = await upgrade.objection(self._estate.handover())
+        if objection:
+            log.error("not upgraded: %s; the running version goes on", objection)
+            self._upgrading = None
+            return
+        if self._storage.path is None:
+            log.warning("counters are in memory only: they begin anew")
+        self._manager.begin("upgrading")
+        self._manager.alive()
+        self._rest()
+        try:
+            await self._estate.pass_on(self._say_goodbye)
+        except OSError as error:
+            self._failure = f"{sys.executable} cannot be started: {error.strerror or error}"
+            self._stop.set()
+
+    def _say_goodbye(self, fronts: int) -> None:
+        log.info("upgrading: %d front(s) finish what is under way", fronts)
         self._reports.close()
 
     def _admin_api(self) -> AdminApi:
@@ -141,9 +183,8 @@ class Supervisor:
 
     def _keeping(self, run: int, *, lost: bool) -> None:
         """Go on with the state folder in order; `lost`: the database had to be begun anew."""
-        first = not self._storage.run
         self._storage.run = run
-        if first:
+        if not self._family.shards_begun:
             self._family.start_shards()
         elif lost:
             for shard in self._family.shards:
@@ -177,14 +218,7 @@ class Supervisor:
             return await self._reloader.reload(rollback=True)
 
     def _status(self) -> str:
-        """Return how the daemon is, for people."""
-        bundle = self._reloader.active.loaded.bundle
-        why = self._oversight.reason
-        return (
-            f"{f'not ready: {why}; ' if why else ''}bundle version {bundle.version} with"
-            f" {len(bundle.policies)} policies, {len(self._family.fronts)} front(s),"
-            f" {len(self._family.shards)} shard(s)"
-        )
+        return self._oversight.status(self._reloader.active.loaded.bundle)
 
     @property
     def _healthy(self) -> bool:
@@ -206,6 +240,8 @@ class Supervisor:
                 self._oversight.failed(child, traceback)
             case [control.SWITCHED, int(number)]:
                 child.switched = number
+            case [control.RETIRED]:
+                child.retired = True
             case _:
                 self._take(child, message)
 
@@ -217,7 +253,7 @@ class Supervisor:
             case [control.TOLD, int(number), answer]:
                 self._questions.hear(number, answer)
             case [control.SCRAPE, int(number)]:
-                self._task(self._scrape(child, number))
+                self._task(self._scrapes.answer(child, number))
             case [control.KEEPING, int(run), bool(lost)]:
                 self._keeping(run, lost=lost)
             case [control.NOTICE, str(level), str(text)]:
@@ -232,7 +268,10 @@ class Supervisor:
         """Hear how a child ended."""
         self._collection.ended(child)
         self._questions.ended(child)
-        if not self._stopping:
+        if child in self._family.leaving:
+            self._family.leaving.remove(child)
+            log.info("%s, has finished", child.name)
+        elif not self._stopping:
             self._oversight.ended(child, how)
 
     def hopeless(self, child: Child, why: str) -> None:
@@ -241,7 +280,7 @@ class Supervisor:
             self._failure = f"{child.name} cannot be started: {why}"
         self._stop.set()
 
-    async def _announce(self, names: list[str], admin: AdminService) -> None:
+    async def _announce(self, names: list[str]) -> None:
         try:
             await asyncio.wait_for(self._ready.wait(), START_SECONDS)
         except TimeoutError:
@@ -250,20 +289,7 @@ class Supervisor:
         status = self._status()
         log.info("ready on %s: %s", ", ".join(names), status)
         self._manager.ready(status)
-        admin.announce()
-
-    async def _scrape(self, child: Child, number: int) -> None:
-        await self._collection.collect()
-        child.tell(control.METRICS, number, self._exposition())
-
-    def _exposition(self) -> bytes:
-        totals = self._collection.totals()
-        active = self._reloader.active
-        exposition.add_build(totals)
-        exposition.add_bundle(totals, active.loaded.bundle, self._storage.secret, now_us())
-        self._oversight.add_figures(totals)
-        exposition.add_breakers(totals, active.breakers.items(), self._collection.open_breakers())
-        return render(totals)
+        self._estate.admin.announce()
 
     def _task(self, work: Coroutine[Any, Any, object]) -> asyncio.Task[object]:
         task = asyncio.get_running_loop().create_task(work)

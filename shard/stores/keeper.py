@@ -77,7 +77,10 @@ class Keeper:
             ) from None
         except (sqlite3.Error, OSError) as error:
             raise StateError(f"{path} cannot be written: {error}") from None
-        self.turn(now, everything=True)
+        if run:  # shards of this run wait for the database, but not for their logs to be in it
+            self._folded_at = now
+        else:
+            self.turn(now, everything=True)
         return self._run
 
     @property

@@ -82,7 +82,7 @@ class KeeperProcess:
 def run(control_fd: int, folder: str) -> None:
     """Keep a state folder until the supervisor says stop or is gone."""
     setproctitle("fairvisor: keeper")
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
     os.nice(_NICENESS)
     gc.disable()

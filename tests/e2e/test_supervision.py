@@ -102,9 +102,10 @@ class Spender:
         return PLENTY - int(answer.headers["ratelimit-remaining"]) - 1
 
 
-def test_a_front_that_hangs_is_replaced(serve: Serve, wait_until: WaitUntil) -> None:
-    daemon = serve(bundle(), worker_processes=2, shards=2, watchdog_seconds=2)
-    old = daemon.pids()["front 0"]
+def test_a_front_and_a_keeper_that_hang_are_replaced(serve: Serve, wait_until: WaitUntil) -> None:
+    daemon = serve(bundle(), worker_processes=2, watchdog_seconds=1)
+    old, keeper = daemon.pids()["front 0"], daemon.pids()["keeper"]
+    os.kill(keeper, signal.SIGSTOP)
     with daemon.connect() as first:
         # whoever of them has it: a new one is always there to take the next connection
         assert first.request("/livez").status == 200
@@ -114,6 +115,8 @@ def test_a_front_that_hangs_is_replaced(serve: Serve, wait_until: WaitUntil) -> 
     wait_until(lambda: metric(daemon, "process_hung_total", "front") >= 1, LATE, "the metric")
     assert daemon.decide("/a", {"X-API-Key": "k"}).status == 200
     assert readiness(daemon) == (200, "")
+    wait_until(lambda: daemon.pids().get("keeper", keeper) != keeper, LATE, "a new keeper")
+    wait_until(lambda: metric(daemon, "process_hung_total", "keeper") >= 1, LATE, "the metric")
 
 
 def test_a_shard_that_hangs_is_replaced_and_its_counters_are_exact(
@@ -153,14 +156,6 @@ def stalled(spender: Spender) -> bool:
             return True
         time.sleep(0.01)
     return False
-
-
-def test_a_keeper_that_hangs_is_replaced(serve: Serve, wait_until: WaitUntil) -> None:
-    daemon = serve(bundle(), watchdog_seconds=0.5)
-    old = daemon.pids()["keeper"]
-    os.kill(old, signal.SIGSTOP)
-    wait_until(lambda: daemon.pids().get("keeper", old) != old, LATE, "a new keeper")
-    wait_until(lambda: metric(daemon, "process_hung_total", "keeper") >= 1, LATE, "the metric")
 
 
 def test_a_supervisor_that_was_stopped_itself_shoots_nobody(
