@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.upstreams.llm import Upstream
+
 Daemon = Any
 Serve = Callable[..., Daemon]
 WaitUntil = Callable[..., None]
@@ -199,6 +201,52 @@ def test_what_is_under_way_goes_on(serve: Serve, wait_until: WaitUntil) -> None:
         PLENTY - 2
     )
     assert metric(daemon, r"fairvisor_degraded_decisions_total\{.*\}") == 0
+
+
+def test_a_stream_goes_on_and_is_settled_with_the_new_shards(
+    serve: Serve, wait_until: WaitUntil
+) -> None:
+    rule = {
+        "name": "tokens",
+        "limit_keys": ["ip:address"],
+        "algorithm": "token_bucket_llm",
+        "algorithm_config": {"tokens_per_minute": 10**6, "tokens_per_day": 10**9},
+    }
+    spec = {"selector": {"pathPrefix": "/openai/"}, "rules": [rule]}
+    document = {"bundle_version": 1, "policies": [{"id": "llm", "spec": spec}]}
+    body = json.dumps(
+        {
+            "model": "gpt-4o",
+            "stream": True,
+            "max_tokens": 100,
+            "messages": [{"role": "user", "content": "how are you?"}],
+        }
+    ).encode()
+    with Upstream() as upstream:
+        daemon = serve(
+            document,
+            mode="wrapper",
+            wrapper_auth="passthrough",
+            provider_openai_url=upstream.url,
+        )
+        with daemon.connect() as connection:
+            asked = {"X-Mode": "gate", "Authorization": "Bearer sk-test"}
+            connection.ask("/openai/v1/chat/completions", asked, "POST", body)
+            first = connection.sock.recv(65_536)
+            assert first.startswith(b"HTTP/1.1 200")
+            upgrade(daemon, wait_until)
+            assert metric(daemon, r'fairvisor_reservations\{shard="0"\}') == 1
+            upstream.gate.set()
+            assert b"[DONE]" in connection.rest()
+        wait_until(
+            lambda: metric(daemon, r'fairvisor_settlements_total\{outcome="used"\}') == 1,
+            LATE,
+            "settled",
+        )
+        (seen,) = upstream.seen
+        actual = metric(daemon, r'fairvisor_tokens_consumed_total\{.*type="actual"\}')
+        assert actual == seen.billed
+        assert metric(daemon, r'fairvisor_reservations\{shard="0"\}') == 0
 
 
 def test_a_version_that_cannot_start_is_not_taken(
