@@ -2,6 +2,7 @@
 
 Supervisor to either
     [CONFIGURE, settings]                      once, before anything else
+    [PING]                                     answer PONG
 Supervisor to front
     [BUNDLE, generation, text, loaded_at, jwks]
                                                compile it and answer PREPARED; do not use it yet;
@@ -9,6 +10,10 @@ Supervisor to front
     [SWITCH, generation]                       use it from now on and answer SWITCHED
     [COLLECT, number]                          answer [TALLY, number, snapshot]
     [METRICS, number, text]                    the answer to SCRAPE
+    [READINESS, reason]                        why the daemon is not ready, "" if it is
+    [RETIRE]                                   take nothing new; answer RETIRED when no decision is
+                                               waited for, and hold later ones back until the
+                                               shards have been replaced; then as DRAIN, for longer
     [DRAIN]                                    finish what is under way, then exit
 Supervisor to shard
     [BUNDLE, generation, table, active]        install a rule table beside the active generation's
@@ -29,8 +34,9 @@ Keeper to supervisor
 Child to supervisor
     [READY]                                    serving
     [PREPARED, generation], [SWITCHED, generation], [TALLY, number, snapshot],
-    [TOLD, number, answer]
+    [TOLD, number, answer], [RETIRED]
     [SCRAPE, number]                           a client asks this front for the metrics of all
+    [PONG]                                     it lives; also said now and then in long work
     [NOTICE, level, line]                      something for the log
     [FAILED, line, traceback]                  why it ends by itself
 
@@ -61,6 +67,11 @@ TOLD = 14
 NOTICE = 15
 KEEPING = 16
 SNAPSHOT = 17
+PING = 18
+PONG = 19
+READINESS = 20
+RETIRE = 21
+RETIRED = 22
 
 
 def last_words(error: BaseException) -> bytes:

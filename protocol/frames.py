@@ -68,6 +68,11 @@ class FrameReader:
         self._tail = bytearray()
         self._missing = 0
 
+    @property
+    def rest(self) -> bytes:
+        """The beginning of a frame that has not come to its end."""
+        return bytes(self._tail)
+
     def feed(self, data: bytes) -> list[list[object]]:
         """Return the messages completed by `data`.
 

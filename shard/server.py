@@ -14,6 +14,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Generator
+from functools import partial
 
 import msgspec
 from setproctitle import setproctitle
@@ -39,6 +40,8 @@ LAST_SECONDS = 1.0
 """How long a shard that is to end waits for its fronts' ends: they may have died unanswered."""
 LAST_PATIENCE = 0.02
 LAST_ALARM = 3
+_LAST_TURNS = 1000
+"""Turns of the loop after the order to end, while fronts' frames are still there to be read."""
 
 
 class ShardServer:
@@ -72,17 +75,16 @@ class ShardServer:
             self._listener.fileno(): self._accept,
         }
         links = self._links
-        while self._running:
-            for fd, mask in self._poll.poll(self._patience()):
+        last_turns = _LAST_TURNS
+        while self._running or last_turns:
+            events = self._poll.poll(self._patience())
+            if not self._running:
+                # What was sent before the end was told is still done, and answered.
+                last_turns = last_turns - 1 if events else 0
+            for fd, mask in events:
                 peer = links.get(fd)
                 if peer is None:
-                    handler = handlers.get(fd)
-                    if handler is not None:
-                        handler()
-                        continue
-                    bereft = self._lifelines.get(fd)
-                    if bereft is not None:
-                        self._bereaved(fd, bereft)
+                    handlers.get(fd, partial(self._bereaved, fd))()
                 elif mask & (select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR):
                     self._serve(fd, peer)
                 elif mask & select.EPOLLOUT:
@@ -95,7 +97,7 @@ class ShardServer:
 
     def _patience(self) -> float:
         """Return how long the loop may wait for something to happen."""
-        if self._resets:
+        if self._resets or not self._running:
             return 0
         if self._ending:
             return LAST_PATIENCE
@@ -172,7 +174,10 @@ class ShardServer:
         else:
             self._storing.greet(peer, received)
 
-    def _bereaved(self, lifeline: int, peer: Peer) -> None:
+    def _bereaved(self, lifeline: int) -> None:
+        peer = self._lifelines.get(lifeline)
+        if peer is None:
+            return  # forgotten in this very turn
         fd = peer.sock.fileno()
         if fd >= 0:
             self._serve(fd, peer)  # as long as there is something: this comes again
@@ -249,25 +254,38 @@ class ShardServer:
                 if self._orders is not None and self._storing is None:
                     peers = self._links.values()
                     self._storing = Storing(
-                        self._index, self._orders, self._service, self._notice, lambda: peers
+                        self._index,
+                        self._orders,
+                        self._service,
+                        self._notice,
+                        lambda: peers,
+                        self._alive,
                     )
                     steady = time.monotonic_ns() // 1000
                     self._caution = CautiousClock(self._storing.newest, steady)
                 if len(self._links) == 0:
                     self._open()
                 self._tell(control.PREPARED, generation)
-            case [control.COLLECT, int(number)] if self._service is not None:
-                self._tell(control.TALLY, number, self._figures(self._service))
-            case [control.BREAKERS, int(number)] if self._service is not None:
-                self._tell(control.TOLD, number, self._service.open_breakers(now_us()))
-            case [control.RESET, int(number), list(identities), keys] if self._service is not None:
-                chosen = keys if isinstance(keys, list) else None
-                reset = self._service.reset_breakers(identities, chosen, now_us())
-                self._resets.append((number, reset))
             case [control.SNAPSHOT] if self._storing is not None:
                 self._storing.take_snapshot()
             case [control.DRAIN]:
-                self._end()
+                self._running = False
+            case [control.PING]:
+                self._alive()
+            case _ if self._service is not None:
+                self._respond(message, self._service)
+
+    def _respond(self, message: list[object], service: ShardService) -> None:
+        """Answer what the supervisor asks."""
+        match message:
+            case [control.COLLECT, int(number)]:
+                self._tell(control.TALLY, number, self._figures(service))
+            case [control.BREAKERS, int(number)]:
+                self._tell(control.TOLD, number, service.open_breakers(now_us()))
+            case [control.RESET, int(number), list(identities), keys]:
+                chosen = keys if isinstance(keys, list) else None
+                reset = service.reset_breakers(identities, chosen, now_us())
+                self._resets.append((number, reset))
 
     def _reset_on(self) -> None:
         """Go on with the oldest reset; fronts that wait are answered in between."""
@@ -283,6 +301,9 @@ class ShardServer:
     def _figures(self, service: ShardService) -> dict[str, object]:
         degraded = self._storing is not None and self._storing.degraded
         return {**service.figures(now_us()), "degraded": int(degraded)}
+
+    def _alive(self) -> None:
+        self._tell(control.PONG)
 
     def _notice(self, level: str, text: str) -> None:
         self._tell(control.NOTICE, level, text)

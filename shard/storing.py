@@ -18,20 +18,24 @@ _BUSY_SECONDS = 0.001
 
 
 class Storing:
-    """Counters come back when it is made. `peers` gives the fronts' links as they are."""
+    """Counters come back when it is made. `peers` gives the fronts' links as they are.
 
-    def __init__(
+    `alive` is called now and then while they come back.
+    """
+
+    def __init__(  # noqa: PLR0913 - which, where, whose, and whom to tell and ask
         self,
         index: int,
         orders: StoreOrders,
         service: ShardService,
         tell: Tell,
         peers: Callable[[], Collection[Peer]],
+        alive: Callable[[], None],
     ) -> None:
         folder = StateFolder(Path(orders.folder))
         place = Place(orders.run, index, orders.shards, orders.life)
         self._peers = peers
-        restored = restore(folder, place, service, time.time_ns() // 1000, tell)
+        restored = restore(folder, place, service, time.time_ns() // 1000, tell, alive)
         self.newest = restored.newest
         """When a counter was last stored, in microseconds since the epoch; 0 if none was."""
         self._tails = restored.links

@@ -15,8 +15,12 @@ from daemon.front.files import LookupFileError, country_lookup, tor_exits
 from daemon.front.upstream_headers import injected_headers
 from daemon.settings import VARIABLES, Settings, SettingsError, ignored, load
 from daemon.stderr_log import start_logging
+from daemon.supervisor import handover
 from daemon.supervisor.bundles import BundleError, Loaded, read_bundle
+from daemon.supervisor.handover import Handover, HandoverError
+from daemon.supervisor.parts import check_parts
 from daemon.supervisor.process import Supervisor
+from shard.stores.folder import StateError
 
 _FEW_CONNECTIONS = 1024
 """Room for fewer than these is told also to who did not ask for more."""
@@ -40,32 +44,38 @@ with the variable's name."""
     short_help="Run the daemon in the foreground.",
     epilog=_variables(),
 )
-def serve() -> None:
+@click.option("--check", is_flag=True, help="Only tell whether the daemon could start.")
+def serve(*, check: bool) -> None:
     """Run the daemon in the foreground until SIGTERM or Ctrl-C.
 
     Example: FAIRVISOR_CONFIG_FILE=policy.json fairvisor serve
     """
     try:
+        left = handover.take(os.environ)
         settings = load(os.environ)
         _check_headers(settings)
         start_logging(settings.log_level)
-        loaded = _bundle(settings)
+        loaded = _bundle(settings) if left is None else _bundle_of(left, settings)
         country_lookup(settings.geoip_file)
         tor_exits(settings.tor_exits_file)
         _check_proxies(settings)
-    except (SettingsError, LookupFileError) as error:
+        if check:
+            check_parts(settings.state_dir)
+    except (SettingsError, LookupFileError, HandoverError, StateError) as error:
         fail(str(error))
     except BundleError as error:
         for problem in error.problems:
             click.echo(f"fairvisor: {error.path}: {problem.path}: {problem.message}", err=True)
         sys.exit(1)
+    if check:
+        return
     log = logging.getLogger("fairvisor")
     for line in ignored(os.environ):
         log.warning("%s", line)
     _make_room(settings)
     for warning in loaded.warnings:
         log.warning("%s: %s: %s", settings.config_file, warning.path, warning.message)
-    sys.exit(uvloop.run(Supervisor(settings, loaded).run()))
+    sys.exit(uvloop.run(Supervisor(settings, loaded, left).run()))
 
 
 def _make_room(settings: Settings) -> None:
@@ -96,6 +106,13 @@ def _bundle(settings: Settings) -> Loaded:
             "then set FAIRVISOR_CONFIG_FILE=policy.json"
         )
     return read_bundle(settings.config_file, now=time.time(), signing_key=settings.signing_key)
+
+
+def _bundle_of(left: Handover, settings: Settings) -> Loaded:
+    found, problems = handover.loaded(left.bundle, settings.signing_key)
+    if found is None:
+        raise BundleError("the bundle that serves", tuple(problems))
+    return found
 
 
 def _check_proxies(settings: Settings) -> None:

@@ -46,7 +46,7 @@ def now_us() -> int:
 
 
 class App:
-    """What a front serves. The process around it switches `engine` and `draining`."""
+    """What a front serves. The process around it switches `engine`, `draining` and `unready`."""
 
     verbatim = False
 
@@ -61,6 +61,8 @@ class App:
     ) -> None:
         self.engine: Engine | None = None
         self.draining = False
+        self.unready = ""
+        """Why the daemon as a whole should not be asked, by the supervisor's word."""
         self.loaded_at = ""
         self.links = links
         self.tally = tally
@@ -157,8 +159,9 @@ class App:
 
     def _readyz(self, connection: HttpConnection, _inbound: Inbound) -> None:
         engine = self.engine
-        if self.draining or engine is None:
-            reason = "shutting_down" if self.draining else "no_policy_loaded"
+        if self.draining or engine is None or self.unready:
+            reason = "no_policy_loaded" if engine is None else self.unready
+            reason = "shutting_down" if self.draining else reason
             answer(connection, 503, {"status": "not_ready", "reason": reason})
             return
         answer(

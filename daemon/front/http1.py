@@ -345,7 +345,8 @@ class HttpConnection(asyncio.Protocol):
         """End an answer that was opened."""
         if self._transport is not None and self._current is not None:
             self.flush()
-            self._answered(keep=self._current[0])
+            # A drain may have begun since its head said that the connection stays.
+            self._answered(keep=self._current[0] and not (self._last and self._is_through()))
 
     def flush(self) -> None:
         """Write a head that still waits for its first piece."""

@@ -89,6 +89,7 @@ class Link:
         self._watching = False
         self._backoff = 0.0
         self._stopped = False
+        self._held = False
         self._connecting: asyncio.Task[None] | None = None
 
     @property
@@ -100,6 +101,24 @@ class Link:
     def losses(self) -> Counter[str]:
         """What was under way on broken links, and nobody knows whether it was done."""
         return self._flight.losses
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing is asked or about to be."""
+        return not (self._flight or self._owners or self._settlers or self._undos)
+
+    def hold(self, seconds: float) -> None:
+        """Keep what is asked until the shard's next life, but no longer than `seconds`."""
+        self._held = True
+        self._loop.call_later(seconds, self._let_go)
+
+    def _let_go(self) -> None:
+        if self._held:
+            self._held = False
+            if self._transport is None:
+                self.dropped()
+            else:
+                self._schedule()
 
     def start(self) -> None:
         """Begin to connect, and keep connecting until `stop`."""
@@ -125,11 +144,7 @@ class Link:
 
         That is 0 if it cannot be asked.
         """
-        if (
-            self._transport is None
-            or self._full
-            or self._flight.waiting + len(self._owners) >= self._queue
-        ):
+        if self._away or self._full or self._flight.waiting + len(self._owners) >= self._queue:
             self._turn_away(owner)
             return 0
         if generation != self._generation:
@@ -159,11 +174,7 @@ class Link:
 
     def settle(self, reservation: bytes, usage: object, owner: Owner) -> None:
         """Ask the shard to settle what it holds of a reservation."""
-        if (
-            self._transport is None
-            or self._full
-            or self._flight.waiting + len(self._settlers) >= self._queue
-        ):
+        if self._away or self._full or self._flight.waiting + len(self._settlers) >= self._queue:
             self._turn_away(owner)
             return
         self._settlements.append([reservation, usage])
@@ -173,6 +184,10 @@ class Link:
     def _turn_away(self, owner: Owner) -> None:
         self.failures["down" if self._transport is None else "queue"] += 1
         owner.unavailable(self.shard)
+
+    @property
+    def _away(self) -> bool:
+        return self._transport is None and not self._held
 
     def _schedule(self) -> None:
         if not self._flushing:
@@ -200,7 +215,7 @@ class Link:
 
     def _flush(self) -> None:
         self._flushing = False
-        if self._transport is None:
+        if self._transport is None or self._held:
             return
         self._seal()
         if self._out:
@@ -284,7 +299,8 @@ class Link:
         Raises:
             OSError: there is none to be had.
         """
-        hello = pack([HELLO, self._identity, self._flight.received, self._numbered])
+        asked = self._numbered - len(self._items)
+        hello = pack([HELLO, self._identity, self._flight.received, asked])
         lifeline = -1 if self._lifeline is None else self._lifeline.fd
         handed = [self._page.fd, lifeline]
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -318,8 +334,9 @@ class Link:
         for generation, undos in again.items():
             self._undos[generation] = undos + self._undos.get(generation, [])
         self._transport = self._greeting
+        self._held = False
         self._opened.set()
-        if self._undos:
+        if self._undos or self._owners or self._settlers:
             self._schedule()
 
     def full(self, *, full: bool) -> None:
@@ -332,10 +349,12 @@ class Link:
         self._full = False
         self._opened.clear()
         orphans = self._flight.broke(self._loop.time() - self._patience)
-        orphans += self._owners + self._settlers
-        self._items, self._owners = [], []
-        self._settlements, self._settlers = [], []
-        self._out = []
+        if not self._held:
+            orphans += self._owners + self._settlers
+            self._numbered -= len(self._items)  # as the shard counts: these it will never see
+            self._items, self._owners = [], []
+            self._settlements, self._settlers = [], []
+            self._out = []
         self.failures["lost"] += len(orphans)
         for owner in orphans:
             owner.unavailable(self.shard)

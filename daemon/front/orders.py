@@ -1,4 +1,4 @@
-"""What the supervisor tells a front first of all: its keys and secrets, in no environment."""
+"""What the supervisor tells a front first of all: keys and secrets go through no environment."""
 
 import os
 from collections.abc import Mapping
@@ -12,8 +12,12 @@ _LENGTH_BYTES = 4
 
 @dataclass(frozen=True, slots=True)
 class Orders:
-    """`jitter_key` is the deployment's key of digests; `secrets` are secret variables' values."""
+    """`jitter_key` is the deployment's key of digests; `secrets` are secret variables' values.
 
+    `patience`: seconds to wait for shards before serving without them.
+    """
+
+    patience: float
     jitter_key: bytes = field(repr=False)
     secrets: Mapping[str, str] = field(repr=False)
 
@@ -28,8 +32,13 @@ def first_orders(descriptor: int) -> Orders:
     length = _read(descriptor, _LENGTH_BYTES)
     body = _read(descriptor, int.from_bytes(length, "little"))
     match FrameReader().feed(length + body):
-        case [[control.CONFIGURE, {"jitter_key": bytes(jitter_key), "secrets": dict(secrets)}]]:
-            return Orders(jitter_key, secrets)
+        case [
+            [
+                control.CONFIGURE,
+                {"patience": float(patience), "jitter_key": bytes(key), "secrets": dict(secrets)},
+            ]
+        ]:
+            return Orders(patience, key, secrets)
     raise ValueError("a front was told something else before its secrets")
 
 

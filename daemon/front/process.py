@@ -1,7 +1,6 @@
 """A front process: wires listeners, links and engine together and obeys the supervisor."""
 
 import asyncio
-import gc
 import logging
 import os
 import secrets
@@ -24,8 +23,11 @@ from daemon.front import descriptors, files
 from daemon.front.answered import Lifeline
 from daemon.front.app import App, now_us
 from daemon.front.census import ClientCensus
+from daemon.front.control_socket import ControlSocket
 from daemon.front.debug import DebugSessions
+from daemon.front.garbage import settle_garbage
 from daemon.front.links import Link
+from daemon.front.orders import Orders
 from daemon.front.peers import PeerCounts
 from daemon.front.proxy.app import ProxyApp
 from daemon.front.proxy.heads import RequestHeads
@@ -35,7 +37,7 @@ from daemon.front.rate_limited_log import RateLimitedLog
 from daemon.front.recorder import Recorder
 from daemon.front.records import RecordWriter
 from daemon.front.scrapes import Scrapes
-from daemon.front.server import Server
+from daemon.front.server import GRACE_SECONDS, Server
 from daemon.front.settler import Settler
 from daemon.front.tally import Tally
 from daemon.front.upstream_headers import injected_headers, parse_strip_list
@@ -45,11 +47,15 @@ from daemon.settings import Settings
 from daemon.stderr_log import start_logging
 from protocol import control
 from protocol.bundle_text import load
-from protocol.frames import FrameReader, pack
+from protocol.frames import pack
 
 log = logging.getLogger("fairvisor")
 
 DRAIN_SECONDS = 35.0
+RETIRE_SECONDS = 3600.0
+"""What is under way when the program is replaced may take this long: nobody waits for it."""
+HOLD_SECONDS = 30.0
+_POLL_SECONDS = 0.005
 FLUSH_SECONDS = 1.0
 SETTLE_SECONDS = 1.0
 STDOUT = 1
@@ -65,15 +71,15 @@ class Role:
     shard_paths: tuple[str, ...]
 
 
-def run(role: Role, settings: Settings, jitter_key: bytes) -> None:
+def run(role: Role, settings: Settings, orders: Orders) -> None:
     """Serve until told to drain, or until the supervisor is gone."""
     setproctitle(f"fairvisor: front {role.index}")
     start_logging(settings.log_level)
     # The supervisor alone decides when a child goes; a terminal's or a service manager's signal to
     # the whole group must not cut requests off.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
-    uvloop.run(_Front(role, settings, jitter_key).serve())
+    uvloop.run(_Front(role, settings, orders).serve())
 
 
 @cache
@@ -85,10 +91,11 @@ def prices() -> BuiltinPrices:
 class _Front:
     """The process's parts and their life."""
 
-    def __init__(self, role: Role, settings: Settings, jitter_key: bytes) -> None:
+    def __init__(self, role: Role, settings: Settings, orders: Orders) -> None:
         self._role = role
         self._settings = settings
-        self._jitter_key = jitter_key
+        self._jitter_key = orders.jitter_key
+        self._patience = orders.patience
         self._loop: asyncio.AbstractEventLoop
         self._control: asyncio.Transport
         self._scrapes = Scrapes(partial(self._tell, control.SCRAPE))
@@ -202,7 +209,7 @@ class _Front:
     async def _attach(self) -> None:
         pair = socket.socket(fileno=self._role.control_fd)
         pair.settimeout(0)
-        await self._loop.create_unix_connection(partial(_Control, self), sock=pair)
+        await self._loop.create_unix_connection(partial(ControlSocket, self), sock=pair)
 
     def attached(self, transport: asyncio.Transport) -> None:
         """Take the way to the supervisor."""
@@ -223,8 +230,19 @@ class _Front:
                 self._tell(control.TALLY, number, self._snapshot())
             case [control.METRICS, int(number), bytes(text)]:
                 self._scrapes.answered(number, text)
+            case [control.READINESS, str(reason)]:
+                self._app.unready = reason
+            case _:
+                self._go_on(message)
+
+    def _go_on(self, message: list[object]) -> None:
+        match message:
+            case [control.PING]:
+                self._tell(control.PONG)
+            case [control.RETIRE]:
+                self._loop.create_task(self._retire())
             case [control.DRAIN]:
-                self._loop.create_task(self._drain())
+                self._loop.create_task(self._drain(DRAIN_SECONDS))
 
     def _prepare(
         self, generation: int, text: bytes, loaded_at: str, jwks: dict[str, bytes]
@@ -256,22 +274,34 @@ class _Front:
         self._tally.forget_gauges()
         # What was prepared before this one and never switched to has been given up.
         self._prepared = {n: each for n, each in self._prepared.items() if n > generation}
-        _settle_garbage()
+        settle_garbage()
         if first:
             self._loop.create_task(self._open())
         self._tell(control.SWITCHED, generation)
 
     async def _open(self) -> None:
-        for link in self._app.links:
-            with suppress(TimeoutError):  # serve degraded rather than not at all
-                await asyncio.wait_for(link.connected(), timeout=1.0)
+        with suppress(TimeoutError):  # serve degraded rather than not at all
+            async with asyncio.timeout(self._patience):
+                for link in self._app.links:
+                    await link.connected()
         for server, fd in zip(self._servers, self._role.listen_fds, strict=True):
             await server.listen([socket.socket(fileno=fd)], self._settings.backlog)
         self._tell(control.READY)
 
-    async def _drain(self) -> None:
+    async def _retire(self) -> None:
+        """Drain, and tell when no decision is waited for: the shards may then be replaced."""
+        drained = self._loop.create_task(self._drain(RETIRE_SECONDS))
+        await asyncio.wait([drained], timeout=GRACE_SECONDS)
+        while not all(link.quiet for link in self._app.links):  # noqa: ASYNC110 - for many reasons
+            await asyncio.sleep(_POLL_SECONDS)
+        for link in self._app.links:
+            link.hold(HOLD_SECONDS)
+        self._tell(control.RETIRED)
+        await drained
+
+    async def _drain(self, seconds: float) -> None:
         self._app.draining = True
-        await asyncio.gather(*[server.drain(DRAIN_SECONDS) for server in self._servers])
+        await asyncio.gather(*[server.drain(seconds) for server in self._servers])
         if self._proxy is not None:
             await self._proxy.settled(SETTLE_SECONDS)
         self._tell(control.TALLY, 0, self._snapshot())
@@ -303,36 +333,3 @@ class _Front:
         """
         if not self._stopped.is_set():
             os._exit(1)
-
-
-def _settle_garbage() -> None:
-    """Keep what lives as long as the bundle out of the collector's rounds.
-
-    A request leaves no circles behind, a connection one; walking the compiled bundle for them every
-    few hundred requests cost 9 % of a front's time.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
-
-
-class _Control(asyncio.Protocol):
-    """The supervisor's side of the socket pair."""
-
-    def __init__(self, front: _Front) -> None:
-        self._front = front
-        self._reader = FrameReader()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._front.attached(transport)  # type: ignore[arg-type]  # a stream's transport
-
-    def data_received(self, data: bytes) -> None:
-        try:
-            for message in self._reader.feed(data):
-                self._front.hear(message)
-        except Exception as error:  # noqa: BLE001 - the last thing this process does
-            # A front that does not do as it is told must be replaced, not linger half switched.
-            self._front.die(error)
-
-    def connection_lost(self, _error: Exception | None) -> None:
-        self._front.orphaned()

@@ -117,10 +117,10 @@ class Server:
         deadline = self._loop.time() + seconds
         for server in self._servers:
             server.close()
-        if self._connections:
-            for connection in self._connections:
-                connection.retire()
-            await asyncio.sleep(GRACE_SECONDS)
+        for connection in self._connections:
+            connection.retire()
+        # Also where there is none: one that was accepted just now is still to come.
+        await asyncio.sleep(GRACE_SECONDS)
         for connection in tuple(self._connections):
             connection.finish()
         while self._connections and self._loop.time() < deadline:

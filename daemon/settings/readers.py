@@ -123,6 +123,15 @@ def milliseconds(text: str) -> float:
     return positive(text) / 1000
 
 
+def seconds_or_none(text: str) -> float:
+    """Return a number of seconds greater than 0; 0 for `none` and 0.
+
+    Raises:
+        ValueError: neither of them.
+    """
+    return 0.0 if text in {"none", "0"} else positive(text)
+
+
 def state_path(text: str) -> str:
     """Return an absolute path, or `none`.
 

@@ -68,6 +68,8 @@ class Settings:
     send_timeout: float
     idle_timeout: float
     file_poll_interval: float
+    watchdog: float
+    """How long a child process may be silent; 0 = for ever."""
     counter_memory: int
     max_series: int
     record_queue: int

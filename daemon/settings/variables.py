@@ -16,6 +16,7 @@ from daemon.settings.readers import (
     positive,
     processes,
     processors,
+    seconds_or_none,
     state_path,
 )
 from daemon.settings.values import Durability, LogLevel, Variable
@@ -192,6 +193,14 @@ VARIABLES: tuple[Variable, ...] = (
         "5",
         "seconds between looks at the bundle file",
         positive,
+    ),
+    Variable(
+        "FAIRVISOR_WATCHDOG_SECONDS",
+        "watchdog",
+        "10",
+        "seconds after which a process of the daemon that does not answer the supervisor is"
+        " replaced; none = never",
+        seconds_or_none,
     ),
     Variable(
         "FAIRVISOR_SHARED_DICT_SIZE",

@@ -11,6 +11,8 @@ from protocol.bundle_text import load
 
 MAX_BUNDLE_BYTES = 64 << 20
 MAX_JWKS_BYTES = 1 << 20
+Stamp = tuple[int, int, int] | None
+"""What changes when a file is replaced or written to; None: there is no file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +73,13 @@ def beside(bundle_path: str, name: str) -> str:
     return str(Path(bundle_path).parent / name)
 
 
-def signature(path: str, loaded: Loaded | None) -> tuple[object, ...]:
+def signature(path: str, loaded: Loaded | None) -> tuple[Stamp, ...]:
     """Return what changes when the bundle file or a file it names is replaced or written to."""
     names = [path, *(beside(path, name) for name in (loaded.jwks if loaded else ()))]
     return tuple(_stamp(name) for name in names)
 
 
-def _stamp(path: str) -> tuple[int, int, int] | None:
+def _stamp(path: str) -> Stamp:
     try:
         found = Path(path).stat()
     except OSError:

@@ -24,13 +24,18 @@ class Collection:
     """Asks children for snapshots and adds them up."""
 
     def __init__(
-        self, shards: Sequence[Child], fronts: Sequence[Child], keepers: Sequence[Child] = ()
+        self,
+        shards: Sequence[Child],
+        fronts: Sequence[Child],
+        keepers: Sequence[Child] = (),
+        leaving: Sequence[Child] = (),
     ) -> None:
+        self._leaving = leaving
         self._keepers = keepers
         self._shards = shards
         self._fronts = fronts
-        self._retired = Totals()
-        self._restarts: dict[str, int] = {}
+        self.retired = Totals()
+        """What fronts that have ended counted."""
         self._number = 0
         self._waiting: set[Child] = set()
         self._complete = asyncio.Event()
@@ -73,17 +78,12 @@ class Collection:
 
     def ended(self, child: Child) -> None:
         """Keep what a child that has ended counted."""
-        if child in self._fronts:
-            self._retired.add(child.snapshot)
+        if child in self._fronts or child in self._leaving:
+            self.retired.add(child.snapshot)
             for gauge in SUMMED_GAUGES:  # what it held has ended with it
-                self._retired.counts.pop((gauge, ()), None)
+                self.retired.counts.pop((gauge, ()), None)
         child.snapshot = None
         self.hear(child, self._number, None)
-
-    def restarted(self, child: Child) -> None:
-        """Count a restart by kind of process."""
-        kind = child.name.split()[0]
-        self._restarts[kind] = self._restarts.get(kind, 0) + 1
 
     def open_breakers(self) -> set[str]:
         """Return the identities of which some breaker is open, by the last snapshots."""
@@ -96,9 +96,9 @@ class Collection:
     def totals(self) -> Totals:
         """Return the sum of the last snapshots."""
         totals = Totals()
-        totals.counts.update(self._retired.counts)
-        totals.durations.update(self._retired.durations)
-        for front in self._fronts:
+        totals.counts.update(self.retired.counts)
+        totals.durations.update(self.retired.durations)
+        for front in (*self._fronts, *self._leaving):
             totals.add(front.snapshot)
         for shard in self._shards:
             figures = shard.snapshot
@@ -116,15 +116,15 @@ class Collection:
                 totals.set("store_database_bytes", figures["database"])
                 totals.set("store_log_bytes", figures["log"])
                 totals.set("store_folding_failed", figures["failing"])
-        for kind, count in self._restarts.items():
-            totals.set("process_restarts_total", count, (kind,))
         return totals
 
     async def _collect(self) -> int:
         self._number += 1
         number = self._number
         self._waiting = {
-            child for child in (*self._fronts, *self._shards, *self._keepers) if child.ready
+            child
+            for child in (*self._fronts, *self._leaving, *self._shards, *self._keepers)
+            if child.ready
         }
         self._complete.clear()
         if not self._waiting:

@@ -1,10 +1,15 @@
-"""What the supervisor itself adds to the metrics of its children (behaviour §15)."""
+"""The figures of all processes put into words, with what the supervisor adds (behaviour §15)."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Iterable
+from collections.abc import Collection as Names
 
 from daemon.engine.engine import active
 from daemon.engine.record import switch_scope
-from daemon.supervisor.metrics import Totals
+from daemon.supervisor.collection import Collection
+from daemon.supervisor.metrics import Totals, render
+from daemon.supervisor.oversight import Oversight
+from daemon.supervisor.reload import Reloader
+from daemon.supervisor.reports import now_us
 from daemon.supervisor.safeguards import Breaker
 from daemon.version import package_version
 from protocol.bundle import MICRO, Bundle
@@ -30,8 +35,34 @@ def add_bundle(totals: Totals, bundle: Bundle, secret: bytes, now: int) -> None:
 
 
 def add_breakers(
-    totals: Totals, breakers: Iterable[tuple[str, Breaker]], opened: Collection[str]
+    totals: Totals, breakers: Iterable[tuple[str, Breaker]], opened: Names[str]
 ) -> None:
     """Add a gauge per policy that has a breaker: 1 while any of them is open."""
     for identity, breaker in breakers:
         totals.raise_to("circuit_state", identity in opened, (breaker.policy_id,))
+
+
+class Exposition:
+    """Writes the metrics of one daemon. `secret` is the key of digests."""
+
+    def __init__(
+        self,
+        collection: Collection,
+        reloader: Reloader,
+        oversight: Oversight,
+        secret: Callable[[], bytes],
+    ) -> None:
+        self._collection = collection
+        self._reloader = reloader
+        self._oversight = oversight
+        self._secret = secret
+
+    def text(self) -> bytes:
+        """Return what is known now."""
+        totals = self._collection.totals()
+        active = self._reloader.active
+        add_build(totals)
+        add_bundle(totals, active.loaded.bundle, self._secret(), now_us())
+        self._oversight.add_figures(totals)
+        add_breakers(totals, active.breakers.items(), self._collection.open_breakers())
+        return render(totals)

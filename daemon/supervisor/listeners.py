@@ -6,10 +6,12 @@ import shutil
 import socket
 import stat
 import tempfile
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from daemon.settings import Address, TcpAddress, UnixAddress
+from daemon.supervisor.activation import ActivationError, take_sockets
 
 BACKLOG = 1024
 _RUNTIME_PREFIX = "fairvisor-"
@@ -17,6 +19,51 @@ _RUNTIME_PREFIX = "fairvisor-"
 
 class ListenError(Exception):
     """A listener cannot be had; the message is one line that says why and what to do."""
+
+
+class Listeners:
+    """The public listeners of a daemon, and how they are called."""
+
+    def __init__(self) -> None:
+        self.sockets: list[socket.socket] = []
+        self.given = False
+        """Whether a service manager made them, and keeps them when the daemon ends."""
+
+    def open(self, addresses: Sequence[Address], backlog: int = BACKLOG) -> None:
+        """Take what a service manager passes on, else bind the addresses.
+
+        What was bound before one that fails is for `close`.
+
+        Raises:
+            ListenError: the address is in use, not ours, or not permitted; what was passed on is
+                not what it should be.
+        """
+        try:
+            self.sockets = take_sockets(os.environ)
+        except ActivationError as error:
+            raise ListenError(str(error)) from None
+        self.given = bool(self.sockets)
+        for address in () if self.given else addresses:
+            self.sockets.append(bind(address, backlog))
+
+    def adopt(self, fds: Sequence[int], *, given: bool) -> None:
+        """Take over the listeners of the program before this one."""
+        self.sockets = [socket.socket(fileno=fd) for fd in fds]
+        self.given = given
+
+    @property
+    def names(self) -> list[str]:
+        """The addresses they have."""
+        return [_name(each) for each in self.sockets]
+
+    def close(self) -> None:
+        """Close them, and remove what they have in the file system unless it was given."""
+        while self.sockets:
+            sock = self.sockets.pop()
+            path = sock.getsockname()
+            sock.close()
+            if isinstance(path, str) and not self.given:
+                Path(path).unlink(missing_ok=True)
 
 
 def bind(address: Address, backlog: int = BACKLOG) -> socket.socket:
@@ -81,6 +128,16 @@ def answers(path: Path) -> bool:
     return True
 
 
+def _name(sock: socket.socket) -> str:
+    name = sock.getsockname()
+    if isinstance(name, bytes):  # an abstract one
+        return f"unix:@{name[1:].decode(errors='replace')}"
+    if isinstance(name, str):
+        return f"unix:{name}"
+    host, port = name[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def _explain(address: Address, error: OSError) -> str:
     why = {
         errno.EADDRINUSE: "is already in use; stop what listens there or choose another address",
@@ -99,7 +156,13 @@ class RuntimeFolder:
         ListenError: there is no place for one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, path: str = "", meetings: Sequence[int] = ()) -> None:
+        """Make a folder, or take over one with the sockets that are in it."""
+        self.meetings = list(meetings)
+        """The listening sockets' descriptors, which shards are restarted on."""
+        if path:
+            self.path = Path(path)
+            return
         try:
             _sweep_abandoned()
             self.path = Path(tempfile.mkdtemp(prefix=f"{_RUNTIME_PREFIX}{os.getpid()}-"))
@@ -107,17 +170,19 @@ class RuntimeFolder:
             reason = error.strerror or error
             raise ListenError(f"TMPDIR: no place for the shards' sockets: {reason}") from None
 
-    def shard_socket(self, index: int) -> tuple[str, socket.socket]:
-        """Return the path and the listening socket of one shard.
+    def shard_sockets(self, count: int) -> list[tuple[str, int]]:
+        """Return the path and the descriptor of the listening socket of each shard.
 
         Raises:
-            ListenError: the path is too long for a Unix socket.
+            ListenError: a path is too long for a Unix socket.
         """
-        path = self.path / f"shard-{index}.sock"
-        try:
-            return str(path), _listen_at(path)
-        except OSError as error:
-            raise ListenError(f"TMPDIR: {path}: {error.strerror or error}") from None
+        paths = [self.path / f"shard-{index}.sock" for index in range(count)]
+        for path in paths[len(self.meetings) :]:
+            try:
+                self.meetings.append(_listen_at(path).detach())
+            except OSError as error:
+                raise ListenError(f"TMPDIR: {path}: {error.strerror or error}") from None
+        return list(zip(map(str, paths), self.meetings, strict=False))
 
     def remove(self) -> None:
         """Remove the folder and what is in it."""

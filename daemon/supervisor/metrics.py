@@ -132,6 +132,13 @@ FAMILIES: tuple[Family, ...] = (
         "counter",
         "What was counted under `other`: there are as many series of its metric as may be.",
     ),
+    Family(
+        "process_hung_total",
+        "counter",
+        "Child processes replaced because they did not answer.",
+        ("process",),
+    ),
+    Family("process_crash_looping", "gauge", "Child processes that keep ending.", ("process",)),
     Family("records_dropped_total", "counter", "Decision records that could not be written."),
     Family("connections", "gauge", "Open client connections."),
     Family(
@@ -188,6 +195,11 @@ class Totals:
             self.durations[key] = [a + b for a, b in zip(sums, values, strict=True)]
         for family, labels, value, changed in gauges:
             self._gauge((family, tuple(labels)), value, changed)
+
+    def snapshot(self) -> list[object]:
+        """Return the sums as a snapshot, without gauges: they are true of a moment only."""
+        counts = [[family, labels, count] for (family, labels), count in self.counts.items()]
+        return [counts, [[labels, values] for labels, values in self.durations.items()], []]
 
     def _gauge(self, key: tuple[str, Labels], value: float, changed: float) -> None:
         known = self.gauges.get(key)

@@ -13,7 +13,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import count
 from typing import Protocol
@@ -23,6 +23,7 @@ from daemon.engine.costs import CostCompiler
 from daemon.engine.sources import no_prices
 from daemon.supervisor.bundles import BundleError, Loaded, read_bundle, signature
 from daemon.supervisor.children import Child
+from daemon.supervisor.handover import ActiveBundle, digest
 from daemon.supervisor.safeguards import Breaker, breakers
 from protocol import control
 from protocol.bundle import Problem
@@ -102,6 +103,29 @@ class Reloader:
         self._complained = ""
         self._busy = asyncio.Lock()
 
+    def adopt(self, left: ActiveBundle) -> None:
+        """Go on with the bundle that the program before this one served.
+
+        Its number stays if rules have the numbers that they had: fronts that are leaving use it.
+        """
+        same = digest(rule_table(self.active.loaded)) == left.table
+        number = left.generation if same else left.generation + 1
+        self.active = replace(self.active, number=number, loaded_at=left.loaded_at)
+        self._numbers = count(number + 1)
+        self._seen = left.seen
+
+    def leave(self) -> ActiveBundle:
+        """Return the bundle that serves, for another program to go on with."""
+        active, loaded = self.active, self.active.loaded
+        table = digest(rule_table(loaded))
+        return ActiveBundle(
+            loaded.text, loaded.jwks, active.number, active.loaded_at, table, self._seen
+        )
+
+    async def rest(self) -> None:
+        """Wait for the reload that runs; there is none after it."""
+        await self._busy.acquire()
+
     def equip_shard(self, child: Child) -> None:
         """Give a started shard the rule tables it needs."""
         for each in (self.active, self._coming):
@@ -140,6 +164,11 @@ class Reloader:
                 log.warning("%s: %s: %s", self._path, warning.path, warning.message)
             # A number is never used twice: a late answer must not count for the next bundle.
             return await self._apply(generation(next(self._numbers), loaded))
+
+    @property
+    def compiling(self) -> bool:
+        """Whether processes are at a new bundle, and may be silent meanwhile."""
+        return self._coming is not None
 
     @property
     def _version(self) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from daemon.settings import Settings
 from daemon.state_secret import SECRET_BYTES, keep_secret
+from daemon.supervisor.handover import Handover
 from shard.stores.folder import StateError, StateFolder
 
 log = logging.getLogger("fairvisor")
@@ -29,6 +30,20 @@ class Storage:
         self.run = 0
         self.secret = secrets.token_bytes(SECRET_BYTES)
         """The key of digests and jitter, kept where there is a folder to keep it in."""
+
+    def adopt(self, left: Handover) -> None:
+        """Go on in the folder that the program before this one holds."""
+        self.lock = left.lock
+        self.secret = left.secret
+        if left.lives and len(left.lives) == self._shards:
+            self.run = left.run
+            self._lives.update(dict(enumerate(left.lives)))
+        # with another number of shards it is another run
+
+    @property
+    def lives(self) -> list[int]:
+        """How many lives each shard has had in this run."""
+        return [self._lives[shard] for shard in range(self._shards)]
 
     def take(self) -> None:
         """Make the folder and lock it, or do nothing without one.

@@ -36,8 +36,8 @@ RETRY_SECONDS = 5.0
 class Keeper:
     """The writer of one state folder. Times: `now` in seconds since the epoch, as of a clock.
 
-    `reservation_ttl` in microseconds; None leaves alone what has expired. `steady` gives
-    nanoseconds that no hand sets.
+    `reservation_ttl` in microseconds; None leaves alone what has expired. `alive` is called now and
+    then in long work; `steady` gives nanoseconds that no hand sets.
     """
 
     def __init__(
@@ -45,9 +45,11 @@ class Keeper:
         folder: StateFolder,
         reservation_ttl: int | None,
         tell: Tell,
+        alive: Callable[[], None] = lambda: None,
         steady: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self._folder = folder
+        self._alive = alive
         self._steady = steady
         self._caution = CautiousClock(0, 0)
         self._ttl = reservation_ttl
@@ -81,7 +83,10 @@ class Keeper:
         except (sqlite3.Error, OSError) as error:
             raise StateError(f"{path} cannot be written: {error}") from None
         self._expired_at = now  # nothing is dropped before the store's own time is known
-        self.turn(now, everything=True)
+        if run:  # shards of this run wait for the database, but not for their logs to be in it
+            self._folded_at = now
+        else:
+            self.turn(now, everything=True)
         with suppress(sqlite3.Error):
             newest = database.newest(self._connection)
             self._caution = CautiousClock(newest, self._steady() // 1000)
@@ -167,6 +172,7 @@ class Keeper:
     def _fold(self, connection: sqlite3.Connection, waiting: list[Segment], now: float) -> None:
         for _, group in groupby(waiting, key=lambda each: (each.run, each.shard)):
             for some in self._portions(list(group)):
+                self._alive()
                 self._fold_some(connection, some, now)
 
     def _portions(self, segments: list[Segment]) -> Iterator[list[Segment]]:

@@ -53,16 +53,21 @@ class KeeperProcess:
     def _obey(self, message: list[object]) -> None:
         match message:
             case [control.CONFIGURE, {"reservation_ttl": int(ttl), "run": int(run)}]:
-                self._keeper = keeper = Keeper(self._folder, ttl, self._notice)
+                self._keeper = keeper = Keeper(self._folder, ttl, self._notice, self._alive)
                 number = keeper.start(run, time.time())
                 self._tell(control.KEEPING, number, keeper.lost)
                 self._tell(control.READY)
             case [control.COLLECT, int(number)] if self._keeper is not None:
                 self._tell(control.TALLY, number, self._keeper.figures())
+            case [control.PING]:
+                self._alive()
             case [control.DRAIN]:
                 if self._keeper is not None:
                     self._keeper.finish(time.time())
                 self._running = False
+
+    def _alive(self) -> None:
+        self._tell(control.PONG)
 
     def _notice(self, level: str, text: str) -> None:
         self._tell(control.NOTICE, level, text)
@@ -77,7 +82,7 @@ class KeeperProcess:
 def run(control_fd: int, folder: str) -> None:
     """Keep a state folder until the supervisor says stop or is gone."""
     setproctitle("fairvisor: keeper")
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
     os.nice(_NICENESS)
     gc.disable()

@@ -62,16 +62,22 @@ class Restored:
     newest: int
 
 
-def restore(
-    folder: StateFolder, place: Place, service: ShardService, now: int, tell: Tell
+def restore(  # noqa: PLR0913 - from where to where, when, and whom to tell
+    folder: StateFolder,
+    place: Place,
+    service: ShardService,
+    now: int,
+    tell: Tell,
+    alive: Callable[[], None] = lambda: None,
 ) -> Restored:
     """Fill a service that has its rule tables.
 
     `now` is in microseconds since the epoch: what would be fresh by then is left out, unless the
-    clock may be wrong (`shard.caution`). What cannot be read is told and left out.
+    clock may be wrong (`shard.caution`). What cannot be read is told and left out. `alive` is
+    called now and then, for this may take long.
     """
     try:
-        view = read_view(folder, partial(_is_of, place))
+        view = read_view(folder, partial(_is_of, place, alive))
     except NewerDatabaseError as error:
         tell("error", f"{folder.database} is left alone: {error}")
         return Restored({}, 0)
@@ -88,7 +94,7 @@ def restore(
         for identity, table in tables.items():
             rule = stored.get(identity)
             if rule is not None:
-                _refill(view, part, table, rule, service, now, tell)
+                _refill(view, part, table, rule, service, now, tell, alive)
         _hold(view, part, tables, service, now, tell)
     finally:
         view.close()
@@ -101,12 +107,13 @@ def restore(
     return Restored(links, newest)
 
 
-def _is_of(place: Place, segment: Segment) -> bool:
-    """Return whether a segment may hold something of this shard's.
+def _is_of(place: Place, alive: Callable[[], None], segment: Segment) -> bool:
+    """Return whether a segment may hold something of this shard's; say that it is being read.
 
     Earlier runs may have had another number of shards. The other shards of this run have counters
     of their own.
     """
+    alive()
     return segment.run < place.run or (segment.run == place.run and segment.shard == place.shard)
 
 
@@ -118,6 +125,7 @@ def _refill(  # noqa: PLR0913 - from where to where
     service: ShardService,
     now: int,
     tell: Tell,
+    alive: Callable[[], None],
 ) -> None:
     spec = table.counters.spec
     if rule.kind != spec.kind:
@@ -132,8 +140,10 @@ def _refill(  # noqa: PLR0913 - from where to where
                 continue
             table.add(row.key, row.state, row.updated_us)
             count += 1
-            if count % _STEP == 0 and store.bytes > store.max_bytes:
-                store.sweep(now, _SWEEP)
+            if count % _STEP == 0:
+                alive()
+                if store.bytes > store.max_bytes:
+                    store.sweep(now, _SWEEP)
     except _UNREADABLE as error:
         tell("error", f"counters of {table.identity!r} cannot be read further: {error}")
 

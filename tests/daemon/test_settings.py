@@ -67,6 +67,8 @@ def test_listeners(text: str, addresses: list[object]) -> None:
         ("FAIRVISOR_FILE_POLL_INTERVAL", "0", "greater than 0"),
         ("FAIRVISOR_MAX_BODY_BYTES", "10q", "size"),
         ("FAIRVISOR_LOG_LEVEL", "loud", "one of"),
+        ("FAIRVISOR_WATCHDOG_SECONDS", "-1", "greater than 0"),
+        ("FAIRVISOR_WATCHDOG_SECONDS", "off", "number"),
     ],
 )
 def test_a_wrong_value_names_the_variable_and_the_fix(name: str, text: str, fragment: str) -> None:
@@ -82,6 +84,11 @@ def test_a_wrong_value_names_the_variable_and_the_fix(name: str, text: str, frag
 )
 def test_sizes(text: str, size: int) -> None:
     assert parse_size(text) == size
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("", 10), ("2.5", 2.5), ("none", 0), ("0", 0)])
+def test_a_watchdog_may_be_off(text: str, seconds: float) -> None:
+    assert load({"FAIRVISOR_WATCHDOG_SECONDS": text}).watchdog == seconds
 
 
 def test_the_signing_key_does_not_print() -> None:

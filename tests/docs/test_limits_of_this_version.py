@@ -43,11 +43,6 @@ def test_envoy_is_not_spoken_to_in_grpc() -> None:
     assert not [path for path in sources if "grpc" in path.read_text()]
 
 
-def test_sockets_are_not_taken_from_systemd() -> None:
-    sources = (ROOT / "daemon").rglob("*.py")
-    assert not [path for path in sources if "LISTEN_FDS" in path.read_text()]
-
-
 def test_there_are_no_packages() -> None:
     names = {path.name for path in (*ROOT.iterdir(), *(ROOT / "deploy").rglob("*"))}
     assert not {"Dockerfile", "Chart.yaml", "debian"} & names

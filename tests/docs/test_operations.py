@@ -88,8 +88,12 @@ def test_every_printed_log_line_is_one_that_the_daemon_writes(
     bundle.write_text(text)
     daemon.process.send_signal(signal.SIGHUP)
     said("bundle_applied: version 1")
-    os.kill(daemon.pids()["shard 0"], signal.SIGKILL)
-    said("shard 0 ended")
+    old = 0
+    for _ in range(5):
+        wait_until(lambda o=old: daemon.pids().get("shard 0", o) != o, 20.0, "a new shard")
+        old = daemon.pids()["shard 0"]
+        os.kill(old, signal.SIGKILL)
+    said("shard 0 ended", "shard 0 keeps ending", "not ready")
     daemon.stop()
     missing = printed_logs() - set(steady(daemon.said()).splitlines())
     assert missing == set()

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -129,7 +129,9 @@ class Connection:
 class Daemon:
     """One running `fairvisor serve`."""
 
-    def __init__(self, folder: Path, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self, folder: Path, environ: Mapping[str, str], through: Sequence[str], fds: Sequence[int]
+    ) -> None:
         self.folder = folder
         self.log = folder / "stderr"
         environment = {k: v for k, v in os.environ.items() if not k.startswith("FAIRVISOR_")}
@@ -149,8 +151,9 @@ class Daemon:
         }
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "daemon.cli.main", "serve"],
+                [*through, sys.executable, "-m", "daemon.cli.main", "serve"],
                 cwd=folder,
+                pass_fds=fds,
                 env={name: value for name, value in environment.items() if value},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -257,23 +260,28 @@ Serve = Callable[..., Daemon]
 
 
 def _starter(stack: ExitStack) -> Serve:
-    def serve(
+    def serve(  # noqa: PLR0913 - all that a daemon can be started with
         bundle: object = None,
         *,
         ready: bool = True,
         unix: bool = False,
         tmpdir: Path | None = None,
         python_path: Path | None = None,
+        through: Sequence[str] = (),
+        fds: Sequence[int] = (),
+        plain: Mapping[str, str] | None = None,
         **environ: object,
     ) -> Daemon:
         """Start a daemon. `bundle`: a document, or the very text of the file.
 
-        `environ` are variables without their prefix, in lower case; `python_path` is a folder whose
-        modules go before all others.
+        `environ` are variables without their prefix, in lower case, and `plain` others;
+        `python_path` is a folder whose modules go before all others. `through` is a program that
+        starts the daemon, `fds` are descriptors that it inherits.
         """
         folder = Path(os.path.realpath(tempfile.mkdtemp(prefix="fv-e2e-")))
         stack.callback(shutil.rmtree, folder)
         variables = {f"FAIRVISOR_{name.upper()}": str(value) for name, value in environ.items()}
+        variables |= plain or {}
         if tmpdir is not None:
             variables["TMPDIR"] = str(tmpdir)
         if python_path is not None:
@@ -285,7 +293,7 @@ def _starter(stack: ExitStack) -> Serve:
             path = folder / "policy.json"
             path.write_text(bundle if isinstance(bundle, str) else json.dumps(bundle))
             variables["FAIRVISOR_CONFIG_FILE"] = str(path)
-        daemon = Daemon(folder, variables)
+        daemon = Daemon(folder, variables, through, fds)
         stack.callback(daemon.end)
         return daemon.until_ready() if ready else daemon
 

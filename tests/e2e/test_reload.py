@@ -88,6 +88,42 @@ def test_a_reload_under_load_loses_no_request_and_mixes_no_bundles(
         assert runs[-1].startswith('"p7";q=700000')
 
 
+def test_a_storm_of_hangups_under_load_drops_no_connection(
+    serve: Callable[..., Daemon], wait_until: Callable[..., None]
+) -> None:
+    daemon = serve(bundle(1, 100_000), worker_processes=2, shards=2)
+    stop = threading.Event()
+    statuses: list[int] = []
+    broken: list[str] = []
+
+    def load(key: str) -> None:
+        try:
+            with daemon.connect() as connection:  # the same one all the time
+                while not stop.is_set():
+                    answer = connection.request(headers={"X-Original-URI": "/x", "X-Key": key})
+                    statuses.append(answer.status)
+        except (OSError, EOFError) as error:
+            broken.append(repr(error))
+
+    threads = [threading.Thread(target=load, args=(f"k{number}",)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for number in range(2, 5):
+        replace(daemon, json.dumps(bundle(number, 100_000)).encode())
+        for _ in range(100):
+            os.kill(daemon.process.pid, signal.SIGHUP)
+            time.sleep(0.001)
+        wait_until(lambda wanted=number: version(daemon) == wanted, PATIENCE, "the new bundle")
+    before = len(statuses)
+    wait_until(lambda: len(statuses) > before + 20, PATIENCE, "requests go on")
+    stop.set()
+    for thread in threads:
+        thread.join(PATIENCE)
+    assert broken == []
+    assert set(statuses) == {200}
+    assert daemon.said().count("bundle_applied: ") == 3
+
+
 def test_counters_of_unchanged_rules_survive_also_a_new_limit(
     serve: Callable[..., Daemon], wait_until: Callable[..., None]
 ) -> None:

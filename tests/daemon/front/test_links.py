@@ -83,6 +83,11 @@ class Shard:
     def hang_up(self) -> None:
         self._writers[-1].transport.abort()
 
+    def refuse(self) -> None:
+        """Be gone, and not be back."""
+        self._server.close()
+        self.hang_up()
+
     async def left(self) -> None:
         """Close, and wait until every connection has run to its end."""
         self._server.close()
@@ -142,6 +147,60 @@ def test_generations_never_share_a_frame_and_undos_go_first(tmp_path: Path) -> N
             link.settle(b"rid", [1, 2, 3], Asked())
             kinds = [(await shard.next())[:2] for _ in range(4)]
             assert kinds == [[DECIDE, 1], [UNDO, 1], [DECIDE, 2], [SETTLE, 1_000_000]]
+
+    run(test)
+
+
+async def down(link: Link) -> None:
+    while link.up:  # noqa: ASYNC110 - the link tells nobody
+        await asyncio.sleep(0)
+
+
+def test_what_is_held_goes_to_the_next_life_of_the_shard(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with linked(tmp_path) as (link, shard):
+            assert link.quiet
+            link.hold(PATIENCE)
+            asked, settled = Asked(), Asked()
+            link.decide(1, [0, "a", 5], asked)  # the shard is still there, and not asked
+            assert not link.quiet
+            shard.hang_up()
+            await down(link)
+            link.settle(b"rid", None, settled)
+            await asyncio.wait_for(link.connected(), PATIENCE)
+            assert await shard.next() == [DECIDE, 1, 1_000_000, [[0, "a", 5]]]
+            assert await shard.next() == [SETTLE, 1_000_000, [[b"rid", None]]]
+            shard.say([77, [9]])
+            shard.say([78, [None]])
+            assert await asked.hears() == ("reply", 3, 77, 9)
+            assert await settled.hears() == ("reply", 3, 78, None)
+            assert link.quiet
+
+    run(test)
+
+
+def test_nothing_is_held_for_ever(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with linked(tmp_path) as (link, shard):
+            link.hold(0.05)
+            shard.refuse()
+            await down(link)
+            asked = Asked()
+            link.decide(1, [0, "a", 5], asked)
+            assert await asked.hears() == ("unavailable", 3)
+            later = Asked()
+            link.decide(1, [0, "a", 5], later)
+            assert await later.hears() == ("unavailable", 3)
+
+    run(test)
+
+
+def test_a_shard_that_stays_is_asked_what_was_held(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with linked(tmp_path) as (link, shard):
+            link.hold(0.02)
+            link.decide(1, [0, "a", 5], Asked())
+            assert await shard.next() == [DECIDE, 1, 1_000_000, [[0, "a", 5]]]
 
     run(test)
 

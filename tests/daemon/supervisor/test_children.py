@@ -11,15 +11,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from daemon.supervisor.children import (
-    FIRST_BACKOFF,
-    MAX_BACKOFF,
-    MAX_FALSE_STARTS,
-    STEADY_SECONDS,
-    Child,
-    how_it_ended,
-    next_backoff,
-)
+from daemon.supervisor.children import MAX_FALSE_STARTS, Child
 from protocol import control
 
 SECONDS = 30.0
@@ -33,28 +25,6 @@ READY = "pair.sendall(pack([control.READY]))\n"
 UNTIL_TOLD = "pair.recv(100)\n"
 
 
-@pytest.mark.parametrize(
-    ("backoff", "lived", "wait"),
-    [
-        (0.0, 0.0, FIRST_BACKOFF),
-        (FIRST_BACKOFF, 1.0, FIRST_BACKOFF * 2),
-        (4.0, 1.0, MAX_BACKOFF),
-        (MAX_BACKOFF, 1.0, MAX_BACKOFF),
-        (MAX_BACKOFF, STEADY_SECONDS, FIRST_BACKOFF),
-    ],
-)
-def test_backoff(backoff: float, lived: float, wait: float) -> None:
-    assert next_backoff(backoff, lived) == wait
-
-
-@pytest.mark.parametrize(
-    ("code", "words"),
-    [(0, "exit code 0"), (3, "exit code 3"), (-9, "SIGKILL"), (-63, "signal 63")],
-)
-def test_how_it_ended(code: int, words: str) -> None:
-    assert how_it_ended(code) == words
-
-
 class Nursery:
     """Children of one little program, and what they were heard to do."""
 
@@ -62,23 +32,28 @@ class Nursery:
         self._folder = folder
         path = f"{folder}:{':'.join(filter(None, sys.path))}"
         monkeypatch.setenv("PYTHONPATH", path)
-        self.started: list[int | None] = []
-        self.ended: list[str] = []
-        self.hopeless: list[str] = []
+        self.births: list[int | None] = []
+        self.ends: list[str] = []
+        self.given_up: list[str] = []
         self.heard: list[list[object]] = []
 
     def child(self, program: str, fds: Sequence[int] = ()) -> Child:
         (self._folder / "little_child.py").write_text(HEAD + program)
-        return Child(
-            "front 0", "little_child", ("{control}",), fds,
-            self._hear, lambda child: self.started.append(child.pid),
-            lambda _, how: self.ended.append(how), lambda _, why: self.hopeless.append(why),
-        )  # fmt: skip
+        return Child("front 0", "little_child", ("{control}",), fds, self)
 
-    def _hear(self, child: Child, message: list[object]) -> None:
+    def started(self, child: Child) -> None:
+        self.births.append(child.pid)
+
+    def ended(self, _: Child, how: str) -> None:
+        self.ends.append(how)
+
+    def hopeless(self, _: Child, why: str) -> None:
+        self.given_up.append(why)
+
+    def hear(self, child: Child, message: list[object]) -> None:
         self.heard.append(message)
         if message == [control.READY]:
-            child.ready = True
+            child.serves()
         if message[0] == control.FAILED:
             child.last_words = str(message[1])
 
@@ -110,7 +85,7 @@ def test_a_killed_child_is_replaced(nursery: Nursery) -> None:
         child.release()
         child.tell(control.DRAIN)
         await child.gone()
-        assert nursery.ended == ["SIGKILL", "exit code 0"]
+        assert nursery.ends == ["SIGKILL", "exit code 0"]
         assert child.pid is None
         child.kill()  # nothing there; nothing happens
 
@@ -121,7 +96,7 @@ def test_what_a_child_says_last_is_heard(nursery: Nursery) -> None:
     async def scene() -> None:
         child = nursery.child(READY + "pair.sendall(pack([control.TALLY, 0, 7]) * 1000)\n")
         child.start()
-        await until(lambda: nursery.ended)
+        await until(lambda: nursery.ends)
         assert nursery.heard.count([control.TALLY, 0, 7]) >= 1000
         child.release()
         await child.gone()
@@ -137,8 +112,8 @@ def test_a_child_that_never_gets_ready_is_given_up(nursery: Nursery) -> None:
         )
         child.start()
         await child.gone()
-        assert nursery.ended == ["exit code 0"] * MAX_FALSE_STARTS
-        assert nursery.hopeless == ["ModuleNotFoundError: No module named 'no_such_thing'"]
+        assert nursery.ends == ["exit code 0"] * MAX_FALSE_STARTS
+        assert nursery.given_up == ["ModuleNotFoundError: No module named 'no_such_thing'"]
 
     nursery.play(scene)
 
@@ -148,7 +123,7 @@ def test_without_last_words_the_end_itself_is_told(nursery: Nursery) -> None:
         child = nursery.child("sys.exit(3)")
         child.start()
         await child.gone()
-        assert nursery.hopeless == ["exit code 3"]
+        assert nursery.given_up == ["exit code 3"]
 
     nursery.play(scene)
 
@@ -157,8 +132,8 @@ def test_a_child_that_was_ready_once_is_not_given_up(nursery: Nursery) -> None:
     async def scene() -> None:
         child = nursery.child(READY)
         child.start()
-        await until(lambda: len(nursery.ended) > MAX_FALSE_STARTS)
-        assert nursery.hopeless == []
+        await until(lambda: len(nursery.ends) > MAX_FALSE_STARTS)
+        assert nursery.given_up == []
         child.release()
         await child.gone()
 
@@ -169,8 +144,8 @@ def test_a_child_that_talks_nonsense_is_replaced(nursery: Nursery) -> None:
     async def scene() -> None:
         child = nursery.child(READY + "pair.sendall(bytes([255]) * 9)\n" + UNTIL_TOLD)
         child.start()
-        await until(lambda: nursery.ended)
-        assert nursery.ended == ["SIGKILL"]
+        await until(lambda: nursery.ends)
+        assert nursery.ends == ["SIGKILL"]
         child.release()
         await child.gone()
 
@@ -184,7 +159,7 @@ def test_released_while_it_starts(nursery: Nursery) -> None:
         await asyncio.sleep(0)
         child.release()
         await child.gone()
-        assert nursery.ended in ([], ["SIGKILL"])
+        assert nursery.ends in ([], ["SIGKILL"])
 
     nursery.play(scene)
 
@@ -193,13 +168,13 @@ def test_released_while_it_waits_to_be_started_again(nursery: Nursery) -> None:
     async def scene() -> None:
         child = nursery.child(READY)
         child.start()
-        await until(lambda: len(nursery.ended) == 4)  # the next wait is 0.4 s or more
+        await until(lambda: len(nursery.ends) == 4)  # the next wait is 0.4 s or more
         loop = asyncio.get_running_loop()
         began = loop.time()
         child.release()
         await child.gone()
         assert loop.time() - began < SECONDS / 2
-        assert len(nursery.ended) <= 5
+        assert len(nursery.ends) <= 5
 
     nursery.play(scene)
 
@@ -212,7 +187,7 @@ def test_a_process_that_cannot_be_made_is_a_false_start(
         monkeypatch.setattr(sys, "executable", "/nowhere/python")
         child.start()
         await child.gone()
-        assert nursery.hopeless == ["cannot start a process: No such file or directory"]
+        assert nursery.given_up == ["cannot start a process: No such file or directory"]
 
     nursery.play(scene)
 
@@ -258,11 +233,14 @@ def test_children_end_with_their_parent(tmp_path: Path, nursery: Nursery) -> Non
 PARENT = """
 import asyncio, pathlib, sys
 from daemon.supervisor.children import Child
-async def main():
-    def hear(child, message):
+class Parent:
+    def hear(self, child, message):
         pathlib.Path(sys.argv[1]).write_text(str(child.pid))
-    Child("front 0", "little_child", ("{control}",), (), hear,
-          lambda child: None, lambda child, how: None, lambda child, why: None).start()
+    def started(self, child): pass
+    def ended(self, child, how): pass
+    def hopeless(self, child, why): pass
+async def main():
+    Child("front 0", "little_child", ("{control}",), (), Parent()).start()
     await asyncio.sleep(60)
 asyncio.run(main())
 """

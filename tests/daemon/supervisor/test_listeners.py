@@ -80,8 +80,8 @@ def test_the_runtime_folder_is_private_and_goes(
     monkeypatch.setattr("tempfile.tempdir", ".")  # pytest's own path may be too long for a socket
     folder = RuntimeFolder()
     assert stat.S_IMODE(folder.path.stat().st_mode) == 0o700
-    path, listener = folder.shard_socket(3)
-    with listener, socket.socket(socket.AF_UNIX) as client:
+    ((path, fd),) = folder.shard_sockets(1)
+    with socket.socket(fileno=fd), socket.socket(socket.AF_UNIX) as client:
         client.connect(path)
     folder.remove()
     assert list(tmp_path.iterdir()) == []
@@ -100,7 +100,7 @@ def test_a_runtime_folder_with_too_long_a_name(
     deep.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(deep))
     with pytest.raises(ListenError, match=r"TMPDIR: .*AF_UNIX path too long"):
-        RuntimeFolder().shard_socket(0)
+        RuntimeFolder().shard_sockets(1)
 
 
 def test_folders_of_the_dead_are_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
