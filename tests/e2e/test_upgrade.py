@@ -181,7 +181,7 @@ def titles(daemon: Daemon) -> str:
 
 
 def test_what_is_under_way_goes_on(serve: Serve, wait_until: WaitUntil) -> None:
-    daemon = serve(bundle(), owner_timeout_ms=500)
+    daemon = serve(bundle(), header_timeout=60)
     with daemon.connect() as slow, daemon.connect() as dripping:
         reserved = daemon.decide("/llm", {"X-API-Key": "k", "X-Fairvisor-Reserve": "1"})
         assert reserved.status == 200
@@ -306,7 +306,7 @@ def replace(daemon: Daemon, text: str) -> None:
 def test_signals_at_the_wrong_moment_kill_nobody_and_a_kill_kills_all(
     serve: Serve, wait_until: WaitUntil
 ) -> None:
-    daemon = serve(bundle(), file_poll_interval=60)
+    daemon = serve(bundle(), file_poll_interval=60, header_timeout=60)
     half = daemon.connect()
     half.send(b"GET /v1/decision HTTP/1.1\r\n")  # this keeps the first front
     os.kill(daemon.process.pid, signal.SIGUSR2)
