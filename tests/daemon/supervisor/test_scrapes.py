@@ -1,4 +1,4 @@
-"""The text of the metrics: shared by a round, no older than who asks, half of the time at most."""
+"""The text of the metrics: shared by a round, never older than its question, half of the time."""
 
 import asyncio
 import time
