@@ -37,7 +37,7 @@ Child to supervisor
 End of file on the pair means that the other side is gone: a child then exits at once.
 """
 
-from traceback import TracebackException
+from traceback import extract_tb
 
 from protocol.frames import pack
 
@@ -62,7 +62,15 @@ SNAPSHOT = 17
 
 
 def last_words(error: BaseException) -> bytes:
-    """Return the frame in which a child says why it ends."""
-    told = TracebackException.from_exception(error)
-    line = "".join(told.format_exception_only()).strip().replace("\n", "; ")
-    return pack([FAILED, line, "".join(told.format())])
+    """Return the frame in which a child says why it ends.
+
+    What the machine says of files, sockets and modules is repeated. The text of any other error may
+    quote a request, so those are told by kind and place.
+    """
+    frames = extract_tb(error.__traceback__)
+    line = type(error).__name__
+    if isinstance(error, OSError | ImportError):
+        line = f"{line}: {error}".replace("\n", "; ")
+    elif frames:
+        line = f"{line} at {frames[-1].filename}:{frames[-1].lineno}"
+    return pack([FAILED, line, f"{line}\n{''.join(frames.format())}"])

@@ -131,7 +131,8 @@ class ShardServer:
                     peer.replied += 1
                     frames.append(pack(reply))
         except (FrameError, TypeError, ValueError, LookupError) as error:
-            log(f"shard {self._index}: link dropped: {error}")
+            why = error if isinstance(error, FrameError) else type(error).__name__
+            log(f"shard {self._index}: link dropped: {why}")
             self._drop(fd, peer)
             return
         out = frames[0] if len(frames) == 1 else b"".join(frames)

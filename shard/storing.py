@@ -56,7 +56,7 @@ class Storing:
             case [_, bytes(link), int(received)]:
                 tail = self._tails.pop(link, None)
             case _:
-                raise FrameError(f"not a greeting: {message!r}")
+                raise FrameError("not a greeting")
         peer.link = link
         if tail is None:
             peer.out += NOT_KNOWN

@@ -22,7 +22,7 @@ def main() -> None:
             shard_paths=tuple(shard_paths),
         )
         orders = first_orders(role.control_fd)
-        run(role, load({**os.environ, **orders.secrets}), orders.jitter_key)
+        run(role, load({**os.environ, **orders.secrets}), orders)
     except Exception as error:  # noqa: BLE001 - the last thing this process does
         os.write(int(control_fd), control.last_words(error))
         sys.exit(1)

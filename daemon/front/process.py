@@ -25,6 +25,7 @@ from daemon.front import files
 from daemon.front.app import App, now_us
 from daemon.front.debug import DebugSessions
 from daemon.front.links import Link
+from daemon.front.orders import Orders
 from daemon.front.proxy.app import ProxyApp
 from daemon.front.proxy.heads import RequestHeads
 from daemon.front.proxy.route import ProxyConfig
@@ -35,6 +36,7 @@ from daemon.front.records import RecordWriter
 from daemon.front.server import Server
 from daemon.front.settler import Settler
 from daemon.front.tally import Tally
+from daemon.front.unforeseen import tell_by_place
 from daemon.front.upstream_headers import injected_headers, parse_strip_list
 from daemon.front.upstream_pool import Pools
 from daemon.llm.builtin_prices import BuiltinPrices, flatten
@@ -62,7 +64,7 @@ class Role:
     shard_paths: tuple[str, ...]
 
 
-def run(role: Role, settings: Settings, jitter_key: bytes) -> None:
+def run(role: Role, settings: Settings, orders: Orders) -> None:
     """Serve until told to drain, or until the supervisor is gone."""
     setproctitle(f"fairvisor: front {role.index}")
     start_logging(settings.log_level)
@@ -70,7 +72,7 @@ def run(role: Role, settings: Settings, jitter_key: bytes) -> None:
     # the whole group must not cut requests off.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    uvloop.run(_Front(role, settings, jitter_key).serve())
+    uvloop.run(_Front(role, settings, orders).serve())
 
 
 @cache
@@ -82,10 +84,10 @@ def prices() -> BuiltinPrices:
 class _Front:
     """The process's parts and their life."""
 
-    def __init__(self, role: Role, settings: Settings, jitter_key: bytes) -> None:
+    def __init__(self, role: Role, settings: Settings, orders: Orders) -> None:
         self._role = role
         self._settings = settings
-        self._jitter_key = jitter_key
+        self._jitter_key = orders.jitter_key
         self._loop: asyncio.AbstractEventLoop
         self._control: asyncio.Transport
         self._pending: dict[int, Callable[[bytes], None]] = {}
@@ -96,6 +98,7 @@ class _Front:
 
     async def serve(self) -> None:
         self._loop = asyncio.get_running_loop()
+        tell_by_place(self._loop)
         settings, role = self._settings, self._role
         trusted = TrustedProxies.parse(settings.trusted_proxies)
         self._trusted = trusted
@@ -202,7 +205,7 @@ class _Front:
         # The supervisor judged these bytes when they were loaded; expiry is not judged again.
         report = load(text, now=0.0, signing_key=self._settings.signing_key)
         if report.bundle is None:
-            raise RuntimeError(f"supervisor sent an invalid bundle: {report.errors}")
+            raise RuntimeError("the supervisor sent an invalid bundle")
         sources = Sources(
             draw_id=lambda: secrets.token_bytes(16),
             shards=len(self._role.shard_paths),
