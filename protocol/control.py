@@ -45,7 +45,7 @@ exits once it has heard of the ends of its fronts, which may have died without a
 tells it of the supervisor's end by SIGUSR2, and kills all others.
 """
 
-from traceback import TracebackException
+from traceback import extract_tb
 
 from protocol.frames import pack
 
@@ -75,7 +75,15 @@ RETIRED = 22
 
 
 def last_words(error: BaseException) -> bytes:
-    """Return the frame in which a child says why it ends."""
-    told = TracebackException.from_exception(error)
-    line = "".join(told.format_exception_only()).strip().replace("\n", "; ")
-    return pack([FAILED, line, "".join(told.format())])
+    """Return the frame in which a child says why it ends.
+
+    What the machine says of files, sockets and modules is repeated. The text of any other error may
+    quote a request, so those are told by kind and place.
+    """
+    frames = extract_tb(error.__traceback__)
+    line = type(error).__name__
+    if isinstance(error, OSError | ImportError):
+        line = f"{line}: {error}".replace("\n", "; ")
+    elif frames:
+        line = f"{line} at {frames[-1].filename}:{frames[-1].lineno}"
+    return pack([FAILED, line, f"{line}\n{''.join(frames.format())}"])

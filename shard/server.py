@@ -151,7 +151,8 @@ class ShardServer:
                     if peer.unanswered is not None and message[0] == DECIDE:
                         peer.unanswered.applied(message, reply)
         except (FrameError, TypeError, ValueError, LookupError) as error:
-            log(f"shard {self._index}: link dropped: {error}")
+            why = error if isinstance(error, FrameError) else type(error).__name__
+            log(f"shard {self._index}: link dropped: {why}")
             self._drop(fd, peer)
             return
         out = frames[0] if len(frames) == 1 else b"".join(frames)
@@ -167,7 +168,7 @@ class ShardServer:
             case [_, bytes(link), int(received), int(numbered)] if link and not peer.link:
                 peer.link = link
             case _:
-                raise FrameError(f"not a greeting: {message!r}")
+                raise FrameError("not a greeting")
         self._lifelines.greeted(peer, numbered)
         if self._storing is None:
             peer.out += NOT_KNOWN

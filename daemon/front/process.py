@@ -40,6 +40,7 @@ from daemon.front.scrapes import Scrapes
 from daemon.front.server import GRACE_SECONDS, Server
 from daemon.front.settler import Settler
 from daemon.front.tally import Tally
+from daemon.front.unforeseen import tell_by_place
 from daemon.front.upstream_headers import injected_headers, parse_strip_list
 from daemon.front.upstream_pool import Budget, Pools
 from daemon.llm.builtin_prices import BuiltinPrices, flatten
@@ -105,6 +106,7 @@ class _Front:
 
     async def serve(self) -> None:
         self._loop = asyncio.get_running_loop()
+        tell_by_place(self._loop)
         settings, role = self._settings, self._role
         trusted = TrustedProxies.parse(settings.trusted_proxies)
         self._trusted = trusted
@@ -250,7 +252,7 @@ class _Front:
         # The supervisor judged these bytes when they were loaded; expiry is not judged again.
         report = load(text, now=0.0, signing_key=self._settings.signing_key)
         if report.bundle is None:
-            raise RuntimeError(f"supervisor sent an invalid bundle: {report.errors}")
+            raise RuntimeError("the supervisor sent an invalid bundle")
         sources = Sources(
             draw_id=lambda: secrets.token_bytes(16),
             shards=len(self._role.shard_paths),

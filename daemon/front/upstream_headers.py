@@ -2,6 +2,9 @@
 
 What becomes of a header follows from its name, so it is worked out once for each name that comes.
 
+Headers called `X-Fairvisor-…` are between the client and the daemon and stay here: the secret of
+debug sessions is one.
+
 The order matters: connection-level headers of the client go first, so that a client cannot name an
 injected header in `Connection` and have it dropped; then what the operator strips; then what the
 operator sets, replacing whatever the client sent under that name.
@@ -36,6 +39,7 @@ _NEVER_DROPPED: Final = frozenset({b"host", b"content-length", b"x-forwarded-for
 _FORWARDED_FOR: Final = b"x-forwarded-for"
 _HOST: Final = b"host"
 _CONNECTION: Final = b"connection"
+_OURS: Final = b"x-fairvisor-"
 NAMES_NOTHING: Final = frozenset({b"keep-alive", b"close", b""})
 """Values of `Connection`, in lower case, that name no header."""
 
@@ -152,11 +156,14 @@ class UpstreamHeaders:
             fate = _FORWARDED_FOR
         elif lower == _CONNECTION:
             fate = _CONNECTION
-        elif lower == _HOST or lower in HOP_BY_HOP or canonical(name) in self._gone:
+        elif lower == _HOST or lower in HOP_BY_HOP or self._stays(canonical(name)):
             fate = _DROP
         if len(self._fates) < _MAX_FATES:
             self._fates[name] = fate
         return fate
+
+    def _stays(self, name: bytes) -> bool:
+        return name in self._gone or name.startswith(_OURS)
 
 
 def _line(name: bytes, value: bytes) -> bytes:

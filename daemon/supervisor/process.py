@@ -11,6 +11,7 @@ from typing import Any
 
 from setproctitle import setproctitle
 
+from daemon.front.unforeseen import tell_by_place
 from daemon.settings import Settings
 from daemon.supervisor import upgrade
 from daemon.supervisor.admin.api import AdminApi
@@ -90,6 +91,7 @@ class Supervisor:
         """Serve until a signal says stop; return the exit code."""
         setproctitle("fairvisor: supervisor")
         loop = asyncio.get_running_loop()
+        tell_by_place(loop)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._hups.set)

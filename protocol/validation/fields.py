@@ -108,7 +108,14 @@ class Fields:
         self.demand(name, "a boolean (true or false)", required=default is None, remark=remark)
         return False
 
-    def text(self, name: str, *, default: str | None = None, words: str = NON_EMPTY_TEXT) -> str:
+    def text(
+        self,
+        name: str,
+        *,
+        default: str | None = None,
+        words: str = NON_EMPTY_TEXT,
+        shown: bool = True,
+    ) -> str:
         """Take a non-empty string."""
         value = self._take(name)
         if value is _ABSENT and default is not None:
@@ -116,7 +123,7 @@ class Fields:
         if is_text(value):
             return value
         remark = ", which is not valid Unicode" if isinstance(value, str) and value else ""
-        self.demand(name, words, required=default is None, remark=remark)
+        self.demand(name, words, required=default is None, remark=remark, shown=shown)
         return "-"
 
     def choice(self, name: str, options: Sequence[Word], *, default: Word | None = None) -> Word:
@@ -162,7 +169,13 @@ class Fields:
         return epoch
 
     def array(
-        self, name: str, words: str, *, required: bool = True, filled: bool = False
+        self,
+        name: str,
+        words: str,
+        *,
+        required: bool = True,
+        filled: bool = False,
+        shown: bool = True,
     ) -> list[object]:
         """Take an array; `filled` refuses an empty one. Absent or wrong gives an empty list."""
         value = self._take(name)
@@ -170,11 +183,16 @@ class Fields:
             return []
         if isinstance(value, list) and (value or not filled):
             return value
-        self.demand(name, words, required=required)
+        self.demand(name, words, required=required, shown=shown)
         return []
 
     def section(
-        self, name: str, *, required: bool = False, words: str = "an object"
+        self,
+        name: str,
+        *,
+        required: bool = False,
+        words: str = "an object",
+        shown: bool = True,
     ) -> "Fields | None":
         """Take an object for reading; None if absent or wrong."""
         value = self._take(name)
@@ -182,7 +200,7 @@ class Fields:
             return None
         if isinstance(value, dict):
             return Fields(value, self.at(name), name, self.findings)
-        self.demand(name, words, required=required)
+        self.demand(name, words, required=required, shown=shown)
         return None
 
     def entries(self, name: str) -> dict[str, object]:
@@ -222,12 +240,22 @@ def is_text(value: object) -> TypeGuard[str]:
     return True
 
 
-def open_item(
-    values: list[object], index: int, path: str, kind: str, findings: Findings
+def open_item(  # noqa: PLR0913 - which item, where it is, what it is
+    values: list[object],
+    index: int,
+    path: str,
+    kind: str,
+    findings: Findings,
+    *,
+    shown: bool = True,
 ) -> Fields | None:
-    """Open an array's item as an object; None, and an error at the item, if it is none."""
+    """Open an array's item as an object; None, and an error at the item, if it is none.
+
+    `shown=False` keeps what it is out of the message.
+    """
     value = values[index]
     if isinstance(value, dict):
         return Fields(value, item(path, index), kind, findings)
-    findings.error(item(path, index), f"{kind} must be an object; got {show(value)}")
+    got = f"; got {show(value)}" if shown else ""
+    findings.error(item(path, index), f"{kind} must be an object{got}")
     return None

@@ -56,7 +56,7 @@ def _kill_switch(entry: Fields) -> KillSwitch:
         entry.error("scope_key", key_fault("scope_key", entry.raw("scope_key")))
     switch = KillSwitch(
         scope_key=scope_key or "-",
-        scope_value=entry.text("scope_value"),
+        scope_value=entry.text("scope_value", shown=False),
         route=read_path(entry, "route"),
         reason=_operator_text(entry),
         expires_at=entry.timestamp("expires_at"),

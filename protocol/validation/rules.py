@@ -98,8 +98,9 @@ def _match(fields: Fields) -> tuple[tuple[str, str], ...]:
         if key is None:
             fields.findings.error(place, key_fault("a key of match", written))
         elif text is None or (text and not is_text(text)):
+            # Not shown: a rule may be for one API key.
             must = "a value of match must be a string, a number or a boolean"
-            fields.findings.error(place, f"{must}; got {show(value)}")
+            fields.findings.error(place, must)
         else:
             if not text:
                 fields.findings.warning(

@@ -1,4 +1,7 @@
-"""Token verification: `jwt` and its alias `jwt_keys` (§12)."""
+"""Token verification: `jwt` and its alias `jwt_keys` (§12).
+
+Messages do not show what stands where keys belong: a secret in the wrong place is still one.
+"""
 
 from fractions import Fraction
 from typing import get_args
@@ -20,7 +23,7 @@ def read_jwt(document: Fields) -> JwtPolicy:
     """Read token verification; a policy without keys if the bundle has none."""
     aliased = document.has("jwt_keys")
     alias_keys = _keys(document, "jwt_keys") if aliased else ()
-    fields = document.section("jwt")
+    fields = document.section("jwt", shown=False)
     if fields is None:
         return JwtPolicy(keys=alias_keys)
     keys = alias_keys
@@ -65,9 +68,10 @@ def _audience(fields: Fields) -> tuple[str, ...]:
 def _keys(fields: Fields, name: str) -> tuple[JwtKey, ...]:
     keys = []
     first_use: dict[str, int] = {}
-    values = fields.array(name, _KEYS_WORDS, filled=True)
+    values = fields.array(name, _KEYS_WORDS, filled=True, shown=False)
     for index in range(len(values)):
-        entry = open_item(values, index, fields.at(name), "a verification key", fields.findings)
+        place = fields.at(name)
+        entry = open_item(values, index, place, "a verification key", fields.findings, shown=False)
         if entry is None:
             continue
         key = _key(entry)
