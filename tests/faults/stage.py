@@ -51,6 +51,8 @@ class Stage:
     settings: dict[str, Any]
     bundle: dict[str, Any] = field(default_factory=budget)
     daemon: Daemon | None = None
+    read: int = 0
+    """Units that reading counters has cost, for who reads them again."""
     bodies: list[Daemon] = field(default_factory=list)
     """All daemons there were."""
 

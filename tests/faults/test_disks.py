@@ -33,7 +33,7 @@ def test_a_disk_that_fails_costs_durability_and_nothing_else(tmp_path: Path, fau
         tmp_path, shards=2, worker_processes=1, owner_timeout_ms=2000, python_path=SHIM
     ) as daemon:
         running = daemon.running
-        switch = running.folder / "disk-fault"
+        switch = tmp_path / "disk-fault"
         with asking(daemon.where, [request_for(key) for key in KEYS], 6) as books:
             go_on(books)
             switch.write_text(str(fault))

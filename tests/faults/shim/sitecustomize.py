@@ -1,6 +1,6 @@
 """Faults from outside: a disk that fails, a clock that is wrong, a child that talks nonsense.
 
-Files in the daemon's folder say which.
+Files beside the state folder say which.
 Every Python process of a daemon that is started with this folder on its path imports it first.
 
     disk-fault    the errno with which writes to logs fail; without room (ENOSPC) one write is taken
@@ -15,7 +15,7 @@ import sys
 import time
 from pathlib import Path
 
-_FOLDER = Path.cwd()
+_FOLDER = Path(os.environ["FAIRVISOR_STATE_DIR"]).parent
 _DISK, _CLOCK = _FOLDER / "disk-fault", _FOLDER / "clock-ahead"
 _NONSENSE = _FOLDER / "nonsense"
 _write, _sync, _time_ns = os.write, os.fdatasync, time.time_ns
