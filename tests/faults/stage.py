@@ -51,13 +51,16 @@ class Stage:
     settings: dict[str, Any]
     bundle: dict[str, Any] = field(default_factory=budget)
     daemon: Daemon | None = None
-    starts: int = 0
+    read: int = 0
+    """Units that reading counters has cost, for who reads them again."""
+    bodies: list[Daemon] = field(default_factory=list)
+    """All daemons there were."""
 
     def start(self) -> Daemon:
         """Start it; what a killed one has left is taken over."""
         daemon = self.serve(self.bundle, state_dir=self.state, **self.settings)
         self.daemon = daemon
-        self.starts += 1
+        self.bodies.append(daemon)
         return daemon
 
     @property

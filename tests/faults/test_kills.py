@@ -10,7 +10,7 @@ from tests.faults.clients import asking
 from tests.faults.kills import kill_under_load
 from tests.faults.stage import LATE, Stage, request_for, stage
 
-KEYS = ["k1", "k2", "k3"]
+KEYS = ["k1", "k4", "k5"]
 SEED = 20
 PATIENT = 2000
 """Milliseconds that a front waits for a shard: a killed one is back by then, mostly."""
