@@ -89,6 +89,16 @@ class Engine:
             bundle.jwt, sources.jwks
         )
         self.overridable = bool(bundle.global_shadow or bundle.kill_switch_override)
+        self._routed_first = not (self._switches or self.overridable or bundle.jwt.required)
+
+    def unseen(self, method: str, host: str, path: str) -> Decision | None:
+        """Return what `begin` would decide on a request that no policy sees, else None.
+
+        None, too, where anything but the policies' selectors may have a say.
+        """
+        if not self._routed_first or self._routes.find(method, host, path):
+            return None
+        return _NO_MATCH
 
     def begin(self, request: Request, now: int) -> Decision | Evaluation:
         """Return the decision if no counter is needed, else the operations to send.

@@ -12,6 +12,7 @@ Rules
 """
 
 import asyncio
+import select
 import socket
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,7 +20,7 @@ from typing import Literal, Protocol
 
 import httptools
 
-from daemon.front.plain_heads import read_response
+from daemon.front.plain_heads import PlainResponse, read_response
 from daemon.front.upstream_headers import NAMES_NOTHING, Headers
 
 MAX_HEAD_BYTES = 65_536
@@ -34,12 +35,13 @@ Failure = Literal["unreachable", "timeout", "broken"]
 class ResponseHead:
     """Status line and fields of a response. `length` is its Content-Length, None without one.
 
-    `names_nothing`: no `Connection` field names others that stay behind.
+    `names_nothing`: no `Connection` field names others that stay behind. `plain` is the response
+    where it was plain and whole: then `headers` are read from it when they are asked for.
     """
 
-    __slots__ = ("headers", "length", "names_nothing", "reason", "status")
+    __slots__ = ("_headers", "length", "names_nothing", "plain", "reason", "status")
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one value per part of a head
         self,
         status: int,
         reason: bytes,
@@ -47,12 +49,21 @@ class ResponseHead:
         length: int | None,
         *,
         names_nothing: bool = False,
+        plain: PlainResponse | None = None,
     ) -> None:
         self.status = status
         self.reason = reason
-        self.headers = headers
+        self._headers = headers
         self.length = length
         self.names_nothing = names_nothing
+        self.plain = plain
+
+    @property
+    def headers(self) -> Headers:
+        """Names and values as sent."""
+        if self.plain is not None and not self._headers:
+            self._headers = [(field.name, field.value) for field in self.plain.fields]
+        return self._headers
 
 
 class Caller(Protocol):
@@ -63,6 +74,9 @@ class Caller(Protocol):
 
     def upstream_head(self, head: ResponseHead, *, more: bool) -> None:
         """Take the response's head; `more`: some of the body, or the end, follows at once."""
+
+    def upstream_answer(self, head: ResponseHead, body: bytes) -> None:
+        """Take a whole response, instead of all the above and the end."""
 
     def upstream_data(self, data: bytes) -> None:
         """Take a piece of its body."""
@@ -84,9 +98,9 @@ class UpstreamConnection(asyncio.Protocol):
     """`free` is called when the connection can take another request, `lost` when it is gone."""
 
     __slots__ = (
-        "_caller", "_complete", "_descriptor", "_due", "_extra", "_failure", "_free", "_head",
+        "_caller", "_complete", "_due", "_extra", "_failure", "_free", "_head",
         "_head_bytes", "_headers", "_headless", "_heard", "_loop", "_lost", "_parser", "_paused",
-        "_pieces", "_reason", "_reusable", "_silence", "_timer", "_transport", "_uploaded",
+        "_pieces", "_poll", "_reason", "_reusable", "_silence", "_timer", "_transport", "_uploaded",
         "idle_since",
     )  # fmt: skip
 
@@ -104,16 +118,18 @@ class UpstreamConnection(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._due = 0.0
         self._paused = False
-        self._descriptor = -1
+        self._poll: select.poll | None = None
         self.idle_since = 0.0
 
     # the pool's side
 
     @property
-    def descriptor(self) -> int:
-        """The socket's file descriptor, -1 once the connection is gone or going."""
-        transport = self._transport
-        return -1 if transport is None or transport.is_closing() else self._descriptor
+    def is_fresh(self) -> bool:
+        """Whether the connection is silent, as one that waits should be: not closed, not broken."""
+        transport, poll = self._transport, self._poll
+        if transport is None or transport.is_closing() or poll is None:
+            return False
+        return not poll.poll(0)
 
     def start(
         self, request: bytes, caller: Caller, silence: float, *, headless: bool, uploaded: bool
@@ -141,12 +157,14 @@ class UpstreamConnection(asyncio.Protocol):
         self._transport.write(request)
         caller.upstream_sent()
 
+    # the caller's side: see `Call` in the pool
+
     def write(self, data: bytes) -> None:
         """Send more of the request."""
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(data)
 
-    def uploaded(self) -> None:
+    def end_upload(self) -> None:
         """Note that the request is complete."""
         self._uploaded = True
 
@@ -181,7 +199,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.resume()
         return True
 
-    def close(self) -> None:
+    def cancel(self) -> None:
         """Cut the connection; the caller hears nothing more."""
         self._detach()
         if self._transport is not None:
@@ -193,20 +211,21 @@ class UpstreamConnection(asyncio.Protocol):
         """Take the connection."""
         self._transport = transport  # type: ignore[assignment]  # a stream's transport
         sock = transport.get_extra_info("socket")
-        self._descriptor = int(sock.fileno()) if sock is not None else -1
+        if sock is not None:
+            self._poll = select.poll()
+            self._poll.register(sock.fileno(), select.POLLIN | select.POLLRDHUP)
 
     def data_received(self, data: bytes) -> None:
         """Read on, then hand over what has come."""
         caller = self._caller
         if caller is None:
-            self.close()  # nobody asked for anything
+            self.cancel()  # nobody asked for anything
             return
         self._heard = self._loop.time()
         head_missing = self._head is None
         parser = self._parser
         if parser is None:
             if not self._headless and self._take_plain(data):
-                self._deliver(told=False)
                 return
             self._reset()
             parser = self._parser = httptools.HttpResponseParser(self)
@@ -227,15 +246,18 @@ class UpstreamConnection(asyncio.Protocol):
         self._deliver(told=not head_missing)
 
     def _take_plain(self, data: bytes) -> bool:
-        """Take a response that is all there and has nothing special about it."""
+        """Hand over a response that is all there and has nothing special about it."""
         plain = read_response(data, MAX_HEAD_BYTES // 2)
         if plain is None:
             return False
-        status, reason, headers, body = plain
-        self._head = ResponseHead(status, reason, headers, len(body), names_nothing=True)
-        if body:
-            self._pieces.append(body)
-        self._complete = self._reusable = True
+        body = plain.body
+        head = ResponseHead(
+            plain.status, plain.reason, [], len(body), names_nothing=True, plain=plain
+        )
+        self._reusable = True
+        caller = self._finish()
+        if caller is not None:
+            caller.upstream_answer(head, body)
         return True
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -249,7 +271,7 @@ class UpstreamConnection(asyncio.Protocol):
             return
         head = self._head
         if head is not None and error is None and self._ends_with_connection(head):
-            self._finish()
+            self._end()
         else:
             self._fail("broken" if head is not None else "unreachable")
 
@@ -339,11 +361,17 @@ class UpstreamConnection(asyncio.Protocol):
         if self._caller is not caller:
             return  # it has cut us off
         if self._complete:
-            self._finish()
+            self._end()
         elif self._failure is not None:
             self._fail(self._failure)
 
-    def _finish(self) -> None:
+    def _end(self) -> None:
+        caller = self._finish()
+        if caller is not None:
+            caller.upstream_end()
+
+    def _finish(self) -> Caller | None:
+        """Let go of a complete exchange; return who has to hear of it."""
         caller = self._detach()
         reusable = self._reusable and self._uploaded and not self._extra
         if reusable and self._transport is not None and not self._transport.is_closing():
@@ -351,8 +379,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._free(self)
         elif self._transport is not None:
             self._transport.abort()
-        if caller is not None:
-            caller.upstream_end()
+        return caller
 
     def _fail(self, failure: Failure) -> None:
         caller = self._detach()

@@ -15,6 +15,8 @@ from daemon.front.request_reader import Inbound, Refusal, RequestReader
 from daemon.front.upstream import Failure, ResponseHead, UpstreamConnection
 
 HEAD, BODY = 2000, 3000
+PARTS = ("body", "headers", "method", "modern", "peer", "raw", "target", "trusted", "unfinished")
+HEAD_PARTS = ("headers", "length", "names_nothing", "reason", "status")
 
 
 class Taken:
@@ -30,7 +32,7 @@ class Taken:
         self.requests.append(("expects",))
 
     def complete(self, inbound: Inbound, keep: bool, version: str, /) -> None:  # noqa: FBT001
-        parts = [getattr(inbound, name) for name in Inbound.__slots__]
+        parts = [getattr(inbound, name) for name in PARTS]
         self.requests.append((*parts, keep, version))
 
     def excess(self, chunk: bytes) -> None:
@@ -97,7 +99,12 @@ class Asker:
         pass
 
     def upstream_head(self, head: ResponseHead, *, more: bool) -> None:  # noqa: ARG002
-        self.heard.append([getattr(head, name) for name in ResponseHead.__slots__])
+        self.heard.append([getattr(head, name) for name in HEAD_PARTS])
+
+    def upstream_answer(self, head: ResponseHead, body: bytes) -> None:
+        self.upstream_head(head, more=True)
+        self.upstream_data(body)
+        self.upstream_end()
 
     def upstream_data(self, data: bytes) -> None:
         self.body += data
@@ -222,13 +229,54 @@ def test_any_response_is_read_as_llhttp_reads_it(
 
 
 def test_what_is_plain_is_read_here() -> None:
-    assert read_request(b"GET /a?b HTTP/1.1\r\nHost: a\r\nX:\r\n\r\n", HEAD, BODY) == (
-        "GET", b"/a?b", {b"host": b"a", b"x": b""}, [(b"Host", b"a"), (b"X", b"")], b"",
-    )  # fmt: skip
+    found = read_request(b"GET /a?b HTTP/1.1\r\nHost: a\r\nX:\r\n\r\n", HEAD, BODY)
+    assert found is not None
+    assert (found.head.method, found.head.target, found.body) == ("GET", b"/a?b", b"")
+    assert found.headers == {b"host": b"a", b"x": b""}
+    assert found.raw == [(b"Host", b"a"), (b"X", b"")]
     answer = b"HTTP/1.1 200 OK\r\ncontent-length:  2 \r\nConnection: keep-alive\r\n\r\nhi"
-    assert read_response(answer, HEAD) == (
-        200, b"OK", [(b"content-length", b"2"), (b"Connection", b"keep-alive")], b"hi",
+    told = read_response(answer, HEAD)
+    assert told is not None
+    assert (told.status, told.reason, told.line, told.body) == (
+        200, b"OK", b"HTTP/1.1 200 OK\r\n", b"hi",
     )  # fmt: skip
+    assert [(field.name, field.value, field.line) for field in told.fields] == [
+        (b"content-length", b"2", b"content-length: 2\r\n"),
+        (b"Connection", b"keep-alive", b"Connection: keep-alive\r\n"),
+    ]
+
+
+def post(length: bytes, body: bytes, name: bytes = b"Content-Length", end: bytes = b"") -> bytes:
+    head = b"POST / HTTP/1.1\r\nHost: a\r\n%b: %b\r\n%b\r\n" % (name, length, end)
+    return head + body
+
+
+def test_a_head_that_comes_again_with_another_length_is_known_and_read_as_llhttp_reads_it() -> None:
+    first, second = (read_request(post(b"%d" % n, b"x" * n), HEAD, BODY) for n in (2, 11))
+    assert first is not None
+    assert second is not None
+    assert first.head is second.head
+    assert first.headers[b"content-length"] == b"2"
+    assert second.headers[b"content-length"] == b"11"
+    odd = [b"2", b"02", b"+2", b"2 ", b"", b"2, 2", b"2\r\nX: y", b"0x2", b"2\n", b"9" * 12, b"3"]
+    names = [b"Content-Length", b"content-length", b"CONTENT-LENGTH", b"X-Length", b"A"]
+    ends = [b"", b"Content-Length: 2\r\n", b"X-Length: 2\r\n", b"A: -Length: 2\r\n"]
+    for length, name, end in product(odd, names, ends):
+        for _ in range(2):  # the second time from memory
+            agree_on_request(post(length, b"hi", name, end), verbatim=True)
+
+
+def test_a_line_about_lengths_is_not_taken_for_the_length() -> None:
+    def asked(marks: bytes, length: bytes) -> bytes:
+        return b"POST / HTTP/1.1\r\nHost: a\r\nX-Length: %b\r\nContent-Length: %b\r\n\r\nhi" % (
+            marks, length,
+        )  # fmt: skip
+
+    for marks in (b"2", b"7", b"x"):
+        found = read_request(asked(marks, b"2"), HEAD, BODY)
+        assert found is not None
+        assert found.headers[b"x-length"] == marks
+        assert read_request(asked(marks, b"3"), HEAD, BODY) is None
 
 
 @pytest.mark.parametrize(

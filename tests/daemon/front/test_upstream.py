@@ -33,6 +33,11 @@ class Asker:
         self.more.append(more)
         self.statuses.append(head.status)
 
+    def upstream_answer(self, head: ResponseHead, body: bytes) -> None:
+        self.upstream_head(head, more=True)
+        self.upstream_data(body)
+        self.upstream_end()
+
     def upstream_data(self, data: bytes) -> None:
         self.body += data
 
