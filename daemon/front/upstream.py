@@ -20,6 +20,7 @@ from typing import Literal, Protocol
 
 import httptools
 
+from daemon.front.plain_chunks import content_of
 from daemon.front.plain_heads import PlainResponse, read_response
 from daemon.front.upstream_headers import NAMES_NOTHING, Headers
 
@@ -81,6 +82,9 @@ class Caller(Protocol):
     def upstream_data(self, data: bytes) -> None:
         """Take a piece of its body."""
 
+    def upstream_chunk(self, framed: bytes, start: int) -> None:
+        """Take a piece of its body that came as one chunk, whose content begins at `start`."""
+
     def upstream_end(self) -> None:
         """Hear that the response is complete."""
 
@@ -98,8 +102,8 @@ class UpstreamConnection(asyncio.Protocol):
     """`free` is called when the connection can take another request, `lost` when it is gone."""
 
     __slots__ = (
-        "_caller", "_complete", "_due", "_extra", "_failure", "_free", "_head",
-        "_head_bytes", "_headers", "_headless", "_heard", "_loop", "_lost", "_parser", "_paused",
+        "_between", "_caller", "_chunk_ended", "_complete", "_due", "_extra", "_failure", "_free",
+        "_head", "_head_bytes", "_headers", "_headless", "_heard", "_loop", "_lost", "_parser", "_paused",
         "_pieces", "_poll", "_reason", "_reusable", "_silence", "_timer", "_transport", "_uploaded",
         "idle_since",
     )  # fmt: skip
@@ -146,6 +150,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._head: ResponseHead | None = None
         self._pieces: list[bytes] = []
         self._complete = self._extra = self._reusable = False
+        self._between = self._chunk_ended = False
         self._failure: Failure | None = None
         self._parser: httptools.HttpResponseParser | None = None
         now = self._heard = self._loop.time()
@@ -222,6 +227,9 @@ class UpstreamConnection(asyncio.Protocol):
             self.cancel()  # nobody asked for anything
             return
         self._heard = self._loop.time()
+        if self._between and (start := content_of(data)):
+            caller.upstream_chunk(data, start)
+            return
         head_missing = self._head is None
         parser = self._parser
         if parser is None:
@@ -235,6 +243,8 @@ class UpstreamConnection(asyncio.Protocol):
             if not self._complete:
                 self._failure = "broken"
             self._extra = True
+        # A chunk that has begun has told its size, in a line: nothing of one is there yet.
+        self._between = self._chunk_ended and data.endswith(b"\r\n")
         pieces = self._pieces
         if len(pieces) == 1 and not (head_missing or self._complete or self._failure):
             caller.upstream_data(pieces.pop())  # one chunk of a stream, as most reads bring
@@ -329,6 +339,14 @@ class UpstreamConnection(asyncio.Protocol):
             self._complete = True
             self._reusable = parser.should_keep_alive()
 
+    def on_chunk_header(self) -> None:
+        """Note that a chunk has begun."""
+        self._chunk_ended = False
+
+    def on_chunk_complete(self) -> None:
+        """Note that it has ended, unless it is the last: then trailers may follow."""
+        self._chunk_ended = self._head is not None and not self._complete
+
     def on_body(self, chunk: bytes) -> None:
         """Keep a piece until it is handed over."""
         if not self._headless:
@@ -336,6 +354,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """Note the end."""
+        self._chunk_ended = False
         parser = self._parser
         if parser is not None and self._head is not None and not self._complete:
             self._complete = True

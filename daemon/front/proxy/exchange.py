@@ -145,6 +145,26 @@ class ProxyExchange:
         opened = response_head(head, self._decision, framing, self._debug)
         return [*self._settle_response(), actions.Respond(opened, body)]
 
+    def upstream_chunk(self, framed: bytes, start: int) -> bytes | Actions:
+        """Pass on a piece that came as one chunk: bytes to send, or more to do.
+
+        The content of `framed` begins at `start` and ends before its last two bytes.
+        """
+        if not self._chunked or self._decoder is not None or self.state != "relaying":
+            return self.upstream_data(framed[start:-2])
+        meter = self._meter
+        if meter is None:
+            if self._tee is not None:
+                self._keep(framed[start:-2])
+            return framed
+        data = framed[start:-2]
+        passed = meter.feed(data)
+        if meter.truncated:
+            return self._cut(meter, passed)
+        if passed is data:
+            return framed
+        return b"%x\r\n%b\r\n" % (len(passed), passed) if passed else b""
+
     def upstream_data(self, data: bytes) -> Actions:
         """Pass a piece on, as far as it may pass."""
         if self.state != "relaying":
@@ -160,15 +180,18 @@ class ProxyExchange:
                 return [actions.CloseUpstream(), *self.upstream_failed("broken")]
         passed = meter.feed(data)
         if meter.truncated:
-            self.state = "done"
-            return [
-                actions.Truncated(meter.counted),
-                *self._settle(meter.usage()),
-                *self._send(passed),
-                *self._end(),
-                actions.CloseUpstream(),
-            ]
+            return self._cut(meter, passed)
         return self._send(passed)
+
+    def _cut(self, meter: StreamMeter, passed: bytes) -> Actions:
+        self.state = "done"
+        return [
+            actions.Truncated(meter.counted),
+            *self._settle(meter.usage()),
+            *self._send(passed),
+            *self._end(),
+            actions.CloseUpstream(),
+        ]
 
     def upstream_end(self) -> Actions:
         """End the client's answer and settle by what the response said."""

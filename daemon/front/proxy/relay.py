@@ -182,13 +182,17 @@ class Relay:
         self._more = True
         self._do(self._exchange.upstream_answer(head, body))
 
+    def upstream_chunk(self, framed: bytes, start: int) -> None:
+        """Pass on a piece that came as one chunk, as most of a stream does."""
+        todo = self._exchange.upstream_chunk(framed, start)
+        if not isinstance(todo, bytes):
+            self._do(todo)
+        elif todo:
+            self._connection.send(todo)
+
     def upstream_data(self, data: bytes) -> None:
         """Pass a piece on."""
-        todo = self._exchange.upstream_data(data)
-        if len(todo) == 1 and type(todo[0]) is actions.Send:
-            self._connection.send(todo[0].data)  # saves a third of a µs where it counts
-        else:
-            self._do(todo)
+        self._do(self._exchange.upstream_data(data))
         if self._more:  # of the first piece, perhaps nothing may pass yet
             self._more = False
             self._connection.flush()

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from daemon.front.plain_chunks import content_of
 from daemon.front.plain_heads import MAX_FIELDS, read_request, read_response
 from daemon.front.request_reader import Inbound, Refusal, RequestReader
 from daemon.front.upstream import Failure, ResponseHead, UpstreamConnection
@@ -108,6 +109,9 @@ class Asker:
 
     def upstream_data(self, data: bytes) -> None:
         self.body += data
+
+    def upstream_chunk(self, framed: bytes, start: int) -> None:
+        self.upstream_data(framed[start:-2])
 
     def upstream_end(self) -> None:
         self.heard.append("end")
@@ -295,3 +299,31 @@ def test_a_line_about_lengths_is_not_taken_for_the_length() -> None:
 )  # fmt: skip
 def test_what_is_not_plain_is_not(data: bytes) -> None:
     assert read_request(data, HEAD, BODY) is None
+
+
+CHUNKS = [
+    b"2\r\nhi\r\n", b"A\r\n0123456789\r\n", b"0a\r\n0123456789\r\n", b"1;a=b\r\nx\r\n",
+    b"4\r\n\r\n\r\n\r\n", b"1\r\nx\r\n2\r\nhi\r\n", b"2\r\nhi", b"2\r\n", b"2", b"\r\n", b"hi\r\n",
+    b"+1\r\nx\r\n", b"0x1\r\nx\r\n", b"1 \r\nx\r\n", b"1_0\r\n0123456789012345\r\n",
+    b"2\r\nhi!\r\n", b"0\r\n", b"0\r\n\r\n", b"00\r\n\r\n", b"A: b\r\n", b"0\r\nA: b\r\n\r\n", b"2\nhi\r\n",
+    b"\r\n\r\n", b"-1\r\nx\r\n", b"0000000000000002\r\nhi\r\n",
+]  # fmt: skip
+STREAM = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def test_chunks_that_come_one_a_read_are_read_as_llhttp_reads_them() -> None:
+    for pieces in product(CHUNKS, repeat=3):
+        data = b"".join(pieces)
+        bytewise = response(STREAM, *(data[at : at + 1] for at in range(len(data))), headless=False)
+        found = response(STREAM, *pieces, headless=False)
+        if found[0][-1:] == ["end"] or found[0][-1:] == ["broken"]:
+            assert found[:2] == bytewise[:2], pieces
+        else:
+            assert found == bytewise, pieces
+
+
+def test_a_chunk_is_read_here_if_it_is_all_there() -> None:
+    assert content_of(b"2\r\nhi\r\n") == content_of(b"2\r\nho\r\n") == 3
+    assert content_of(b"00a\r\n0123456789\r\n") == 5
+    assert not content_of(b"2\r\nhi\r\n0\r\n\r\n")
+    assert not content_of(b"0\r\n\r\n")

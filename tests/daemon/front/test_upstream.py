@@ -41,6 +41,9 @@ class Asker:
     def upstream_data(self, data: bytes) -> None:
         self.body += data
 
+    def upstream_chunk(self, framed: bytes, start: int) -> None:
+        self.upstream_data(framed[start:-2])
+
     def upstream_end(self) -> None:
         self.done.set_result("end")
 
