@@ -103,9 +103,9 @@ class UpstreamConnection(asyncio.Protocol):
 
     __slots__ = (
         "_between", "_caller", "_chunk_ended", "_complete", "_due", "_extra", "_failure", "_free",
-        "_head", "_head_bytes", "_headers", "_headless", "_heard", "_loop", "_lost", "_parser", "_paused",
-        "_pieces", "_poll", "_reason", "_reusable", "_silence", "_timer", "_transport", "_uploaded",
-        "idle_since",
+        "_head", "_head_bytes", "_headers", "_headless", "_heard", "_loop", "_lost", "_parser",
+        "_paused", "_pieces", "_poll", "_reason", "_reusable", "_silence", "_timer", "_transport",
+        "_uploaded", "idle_since",
     )  # fmt: skip
 
     def __init__(
