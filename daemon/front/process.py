@@ -4,7 +4,6 @@ import asyncio
 import gc
 import logging
 import os
-import secrets
 import signal
 import socket
 from collections import Counter
@@ -29,6 +28,7 @@ from daemon.front.proxy.app import ProxyApp
 from daemon.front.proxy.heads import RequestHeads
 from daemon.front.proxy.route import ProxyConfig
 from daemon.front.proxy.surroundings import Surroundings
+from daemon.front.random_ids import RandomIds
 from daemon.front.rate_limited_log import RateLimitedLog
 from daemon.front.recorder import Recorder
 from daemon.front.records import RecordWriter
@@ -90,6 +90,7 @@ class _Front:
         self._pending: dict[int, Callable[[bytes], None]] = {}
         self._scrapes = 0
         self._learned = LearnedCompletions()
+        self._ids = RandomIds()
         self._prepared: dict[int, tuple[Engine, str]] = {}
         self._stopped = asyncio.Event()
 
@@ -205,7 +206,7 @@ class _Front:
         if report.bundle is None:
             raise RuntimeError(f"supervisor sent an invalid bundle: {report.errors}")
         sources = Sources(
-            draw_id=lambda: secrets.token_bytes(16),
+            draw_id=self._ids.draw,
             shards=len(self._role.shard_paths),
             trusted=self._trusted,
             jitter_key=self._jitter_key,

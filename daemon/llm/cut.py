@@ -6,13 +6,13 @@ count. Between checks an overrun goes unnoticed.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+import msgspec
 
 from protocol.bundle import LlmBudget, Streaming
 
 
-@dataclass(frozen=True, slots=True)
-class Cut:
+class Cut(msgspec.Struct, frozen=True):
     """A cap on counted completion tokens, and how the stream is closed above it."""
 
     cap: int

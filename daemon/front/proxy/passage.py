@@ -7,6 +7,7 @@ that is remembered (`plain_heads`), and is bounded by it.
 from collections.abc import Mapping
 from typing import Final, final
 
+from daemon.front.proxy.asked import Asked
 from daemon.front.proxy.heads import RequestHeads
 from daemon.front.proxy.route import Route
 from daemon.front.proxy.surroundings import Surroundings
@@ -19,9 +20,12 @@ _LENGTH: Final = b"content-length"
 
 @final
 class Passage:
-    """The way of one head. `path`, `query` and `host` are text as the engine reads it."""
+    """The way of one head. `path`, `query` and `host` are text as the engine reads it.
 
-    __slots__ = ("_heads", "accept", "host", "path", "pool", "query", "route", "surroundings")
+    `asked` is what the head says of the response, as long as nothing depends on that.
+    """
+
+    __slots__ = ("_heads", "asked", "host", "path", "pool", "query", "route", "surroundings")
 
     def __init__(self, surroundings: Surroundings, inbound: Inbound, route: Route) -> None:
         path, _, query = inbound.target.partition(b"?")
@@ -30,7 +34,8 @@ class Passage:
         self.path = _text(path)
         self.query = _text(query)
         self.host = _text(inbound.headers.get(b"host", b""))
-        self.accept = inbound.headers.get(b"accept", b"").decode("latin-1")
+        accept = inbound.headers.get(b"accept", b"").decode("latin-1")
+        self.asked = Asked(inbound.method, self.path, accept, inbound.modern, route.family)
         self.pool = surroundings.pools.pool(route.upstream)
         self._heads: dict[tuple[str, RequestHeads], bytes] = {}
 

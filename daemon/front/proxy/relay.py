@@ -21,7 +21,6 @@ from daemon.front.trace import place
 from daemon.front.upstream import Failure, ResponseHead
 from daemon.front.upstream_pool import Calling
 from daemon.llm.providers import endpoint
-from daemon.llm.request import LlmRequest
 from daemon.llm.stream_usage import ask_for_usage
 from protocol.decision import Decision
 
@@ -86,32 +85,23 @@ class Relay:
 
     def _asked(self, decision: Decision, evaluation: Evaluation | None) -> Asked:
         inbound, passage = self._inbound, self._passage
-        route = passage.route
-        llm: LlmRequest | None = None
-        caps = None
+        route, asked = passage.route, passage.asked
+        if route.family is None or evaluation is None or decision.action == "reject":
+            return asked
+        caps = stream_caps(evaluation)
+        if not (decision.reservation or caps.cut or caps.shadow):
+            return asked
+        llm = evaluation.context.llm
         hidden = False
-        if route.family is not None and evaluation is not None and decision.action != "reject":
-            caps = stream_caps(evaluation)
-            if not (decision.reservation or caps.cut or caps.shadow):
-                caps = None
-            else:
-                llm = evaluation.context.llm
-                if (
-                    decision.reservation
-                    and route.usage_option
-                    and not inbound.unfinished
-                    and endpoint(passage.path) in _TAKES_USAGE_OPTION
-                ):
-                    self._body, hidden = ask_for_usage(self._body, llm.data)
+        if (
+            decision.reservation
+            and route.usage_option
+            and not inbound.unfinished
+            and endpoint(passage.path) in _TAKES_USAGE_OPTION
+        ):
+            self._body, hidden = ask_for_usage(self._body, llm.data)
         return Asked(
-            inbound.method,
-            passage.path,
-            passage.accept,
-            inbound.modern,
-            route.family,
-            llm,
-            caps,
-            hidden,
+            asked.method, asked.path, asked.accept, asked.modern, route.family, llm, caps, hidden
         )
 
     # the client's side

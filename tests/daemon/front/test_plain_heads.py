@@ -305,8 +305,8 @@ CHUNKS = [
     b"2\r\nhi\r\n", b"A\r\n0123456789\r\n", b"0a\r\n0123456789\r\n", b"1;a=b\r\nx\r\n",
     b"4\r\n\r\n\r\n\r\n", b"1\r\nx\r\n2\r\nhi\r\n", b"2\r\nhi", b"2\r\n", b"2", b"\r\n", b"hi\r\n",
     b"+1\r\nx\r\n", b"0x1\r\nx\r\n", b"1 \r\nx\r\n", b"1_0\r\n0123456789012345\r\n",
-    b"2\r\nhi!\r\n", b"0\r\n", b"0\r\n\r\n", b"00\r\n\r\n", b"A: b\r\n", b"0\r\nA: b\r\n\r\n", b"2\nhi\r\n",
-    b"\r\n\r\n", b"-1\r\nx\r\n", b"0000000000000002\r\nhi\r\n",
+    b"2\r\nhi!\r\n", b"0\r\n", b"0\r\n\r\n", b"00\r\n\r\n", b"A: b\r\n", b"0\r\nA: b\r\n\r\n",
+    b"2\nhi\r\n", b"\r\n\r\n", b"-1\r\nx\r\n", b"0000000000000002\r\nhi\r\n",
 ]  # fmt: skip
 STREAM = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 

@@ -22,12 +22,12 @@ class Client(SimpleNamespace):
 
 
 class Passage:
-    """A way whose path cannot be read."""
+    """A way that cannot be read."""
 
     route = SimpleNamespace(family="openai")
 
     @property
-    def path(self) -> str:
+    def asked(self) -> None:
         raise ValueError("canary: the text of an error may quote a request")
 
 
