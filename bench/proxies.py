@@ -65,7 +65,11 @@ def budgets() -> Json:
 
     return bundle(
         policy("budget", {"pathPrefix": BUDGET}, [budget("tokens")]),
-        policy("exact", {"pathPrefix": EXACT}, [budget("tokens", estimator="tokenizer")]),
+        policy(
+            "exact",
+            {"pathPrefix": EXACT},
+            [budget("tokens", token_source={"estimator": "tokenizer"})],
+        ),
         GATE,
     )
 

@@ -57,6 +57,11 @@ class Context:
         self._prompts: dict[Estimator, int] | None = None
         self.claim_texts: dict[str, str | None] = {}
 
+    def adopt(self, read: "Context") -> None:
+        """Take over what was read of the same request's body before."""
+        self._llm = read.llm
+        self._prompts = read._prompts  # noqa: SLF001 - one of us
+
     def header(self, name: bytes) -> str | None:
         """Return a header's first value; empty counts as missing. `name` is canonical."""
         raw = self.request.headers.get(name)

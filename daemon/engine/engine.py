@@ -89,19 +89,44 @@ class Engine:
             bundle.jwt, sources.jwks
         )
         self.overridable = bool(bundle.global_shadow or bundle.kill_switch_override)
+        self._routed_first = not (self._switches or self.overridable or bundle.jwt.required)
 
-    def begin(self, request: Request, now: int) -> Decision | Evaluation:
+    def unseen(self, method: str, host: str, path: str) -> Decision | None:
+        """Return what `begin` would decide on a request that no policy sees, else None.
+
+        None, too, where anything but the policies' selectors may have a say.
+        """
+        if not self._routed_first or self._routes.find(method, host, path):
+            return None
+        return _NO_MATCH
+
+    def counts_words(self, context: Context) -> bool:
+        """Return whether a decision needs the prompt's count by vocabulary (§5.6)."""
+        if self._barred(context) is not None:
+            return False
+        request = context.request
+        shadowed = active(self.bundle.global_shadow, context.now)
+        routes = self._shadow_routes if shadowed else self._routes
+        return any(
+            _estimator(check) == "tokenizer"
+            for policy in routes.find(request.method, request.host, request.path)
+            for check in policy.checks
+        )
+
+    def begin(
+        self, request: Request, now: int, read: Context | None = None
+    ) -> Decision | Evaluation:
         """Return the decision if no counter is needed, else the operations to send.
 
-        `now` is in microseconds since the epoch.
+        `now` is in microseconds since the epoch; `read` is where the request's body was read
+        before.
         """
         context = Context(request, self.sources, self._claims, now)
-        if self._switches and not active(self.bundle.kill_switch_override, now):
-            switch = self._switched_off(context)
-            if switch is not None:
-                return self._spread(_KILLED, context)
-        if self.bundle.jwt.required and context.claims is None:
-            return _INVALID_TOKEN
+        if read is not None:
+            context.adopt(read)
+        barred = self._barred(context)
+        if barred is not None:
+            return barred
         shadowed = active(self.bundle.global_shadow, now)
         routes = self._shadow_routes if shadowed else self._routes
         policies = routes.find(request.method, request.host, request.path)
@@ -112,6 +137,17 @@ class Engine:
         if reserves and evaluation.parts:
             evaluation.reserve(self.sources.draw_id())
         return evaluation
+
+    def _barred(self, context: Context) -> Decision | None:
+        """Return the refusal of a request that no policy gets to see."""
+        now = context.now
+        if self._switches and not active(self.bundle.kill_switch_override, now):
+            switch = self._switched_off(context)
+            if switch is not None:
+                return self._spread(_KILLED, context)
+        if self.bundle.jwt.required and context.claims is None:
+            return _INVALID_TOKEN
+        return None
 
     def finish(self, evaluation: Evaluation) -> Finished:
         """Return the decision of an evaluation whose replies are in (or will never be)."""
@@ -175,6 +211,11 @@ _KILLED = Decision(
     retry_after_base=_KILL_SWITCH_RETRY,
 )
 _INVALID_TOKEN = Decision(action="reject", status=401, reason="invalid_token")
+
+
+def _estimator(check: Check) -> str:
+    config = check.rule.algorithm if check.rule is not None else None
+    return getattr(config, "estimator", "")
 
 
 def reservation_of(evaluation: Evaluation, *, silent: bool = False) -> str:

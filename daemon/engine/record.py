@@ -6,6 +6,7 @@ does not carry (which kill switch, which breaker, whose descriptors) is read aga
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from daemon.engine.context import Context
 from daemon.engine.disclosure import MAX_PATH_CHARS, MAX_VALUE_CHARS, descriptors, shown
@@ -125,8 +126,12 @@ def tripped_records(decided: Decided) -> list[Record]:
 
 def timestamp(now: int) -> str:
     """Return microseconds since the epoch as ISO 8601 in UTC with milliseconds."""
-    moment = datetime.fromtimestamp(now // MICRO, UTC).isoformat()
-    return f"{moment[:19]}.{now % MICRO // 1000:03d}Z"
+    return f"{_second(now // MICRO)}.{now % MICRO // 1000:03d}Z"
+
+
+@lru_cache(maxsize=4)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat()[:19]
 
 
 def switch_scope(switch: KillSwitch, secret: bytes) -> str:

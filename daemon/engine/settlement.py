@@ -9,8 +9,8 @@ whoever settles need not remember what was asked for.
 import binascii
 from base64 import urlsafe_b64encode
 from collections.abc import Iterable
-from dataclasses import dataclass
 
+import msgspec
 import orjson
 
 from daemon.engine.claims import base64url
@@ -29,8 +29,7 @@ class SettlementError(ValueError):
     """The request is not a settlement; the message says what is missing."""
 
 
-@dataclass(frozen=True, slots=True)
-class Settlement:
+class Settlement(msgspec.Struct, frozen=True):
     """A reservation, where its parts may be (placement hashes), and what was used.
 
     Without usage the whole reservation is given back. `model` is the tag of the request's model,

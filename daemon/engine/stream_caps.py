@@ -1,7 +1,8 @@
 """What an admitted LLM request may stream (behaviour §11.3), for the proxy that watches it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+import msgspec
 
 from daemon.engine.evaluation import Evaluation
 from daemon.llm.cut import Cut, cut_of
@@ -10,8 +11,7 @@ from daemon.llm.tokens import counter
 from protocol.bundle import LlmBudget
 
 
-@dataclass(frozen=True, slots=True)
-class StreamCaps:
+class StreamCaps(msgspec.Struct, frozen=True):
     """The caps of the enforcing and the shadow rules, the prompt estimate, and how to count."""
 
     cut: Cut | None

@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from time import perf_counter, time, time_ns
 
 from adapters import dialects, native
 from adapters.dialects import Dialect
+from daemon.engine.context import Context
 from daemon.engine.engine import NO_BUNDLE, UNAVAILABLE, Engine, Finished
 from daemon.engine.evaluation import Evaluation
 from daemon.engine.jitter import bucket_label
@@ -36,6 +38,8 @@ Deliver = Callable[[Decision, Evaluation | None, bytes], None]
 """Takes a decision, the evaluation that it came from, None if no counter was asked, and the header
 lines of a debug session."""
 
+LONG_BODY = 32_768
+"""Bytes of a request whose prompt is counted beside the loop, where it is counted by vocabulary."""
 _DELAY_HEADER = b"delay-header"
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -70,6 +74,8 @@ class App:
         self.debug = debug
         self.mode = mode
         self._scrape = scrape
+        # One at a time: a second would take the time of the loop's thread.
+        self._counters = ThreadPoolExecutor(1, "counting")
         self._loop = asyncio.get_running_loop()
         self.clock = self._loop.time
         self.ledger = Ledger(tally, recorder, lambda: self.engine, now_us, self.clock)
@@ -114,14 +120,63 @@ class App:
             exchange.answer(NO_BUNDLE)
             return
         try:
-            begun = engine.begin(exchange.request(), now_us())
+            request = exchange.request()
+            if len(request.body) > LONG_BODY and self._count_first(engine, exchange, request):
+                return
+            begun = engine.begin(request, now_us())
         except Exception as error:  # noqa: BLE001 - one request must not take the front with it
             exchange.fail(error)
             return
+        self._go_on(engine, exchange, begun)
+
+    def _go_on(self, engine: Engine, exchange: "Exchange", begun: Decision | Evaluation) -> None:
         if isinstance(begun, Decision):
             exchange.answer(begun)
         else:
             exchange.ask(engine, begun)
+
+    def _count_first(self, engine: Engine, exchange: "Exchange", request: Request) -> bool:
+        """Have a long prompt counted beside the loop, then decide; return whether that is needed.
+
+        A MB takes 0.1 s, in which all other requests would wait.
+        """
+        context = engine.context(request, now_us())
+        if not engine.counts_words(context):
+            return False
+        counting = self._loop.run_in_executor(self._counters, context.prompt_tokens, "tokenizer")
+        counting.add_done_callback(lambda done: self._counted(exchange, context, done))
+        return True
+
+    def _counted(
+        self, exchange: "Exchange", context: Context, counting: "asyncio.Future[int]"
+    ) -> None:
+        engine = self.engine  # perhaps another by now
+        if engine is None or counting.cancelled():
+            exchange.answer(UNAVAILABLE)
+            return
+        try:
+            counting.result()
+            begun = engine.begin(context.request, now_us(), context)
+        except Exception as error:  # noqa: BLE001 - one request must not take the front with it
+            exchange.fail(error)
+            return
+        self._go_on(engine, exchange, begun)
+
+    def unseen(self, inbound: Inbound, host: str, path: str) -> Decision | None:
+        """Return the decision on a request that no policy sees, None if it has to be made.
+
+        Whatever is said of a decision beyond that needs an exchange, which takes 5 µs.
+        """
+        engine = self.engine
+        if engine is None or self.debug is not None or self.recorder.everything:
+            return None
+        started = perf_counter()
+        decision = engine.unseen(inbound.method, host, path)
+        if decision is not None:
+            if not inbound.trusted:
+                self.recorder.untrusted(inbound, self.clock())
+            self.tally.decided(decision, self.mode, perf_counter() - started)
+        return decision
 
     def _settle(self, connection: HttpConnection, inbound: Inbound) -> None:
         if inbound.method != "POST":

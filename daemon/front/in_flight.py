@@ -14,24 +14,35 @@ Theory
 
 from collections import Counter, deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 Owner = TypeVar("Owner")
 Undos = dict[int, list[list[object]]]
+_NO_UNDOS: list[list[object]] = []
 
 
-@dataclass(slots=True)
 class Frame(Generic[Owner]):
     """One frame. `owners` wait for its reply; an undo has none, and is kept to be sent again."""
 
-    number: int
-    owners: list[Owner]
-    sent: float
-    expired: bool = False
-    settles: bool = False
-    generation: int = 0
-    undos: list[list[object]] = field(default_factory=list)
+    __slots__ = ("expired", "generation", "number", "owners", "sent", "settles", "undos")
+
+    def __init__(  # noqa: PLR0913 - one value per part of a frame
+        self,
+        number: int,
+        owners: list[Owner],
+        sent: float,
+        *,
+        settles: bool = False,
+        generation: int = 0,
+        undos: list[list[object]] = _NO_UNDOS,
+    ) -> None:
+        self.number = number
+        self.owners = owners
+        self.sent = sent
+        self.expired = False
+        self.settles = settles
+        self.generation = generation
+        self.undos = undos
 
 
 class InFlight(Generic[Owner]):

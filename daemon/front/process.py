@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import os
-import secrets
 import signal
 import socket
 from collections import Counter
@@ -33,6 +32,7 @@ from daemon.front.proxy.app import ProxyApp
 from daemon.front.proxy.heads import RequestHeads
 from daemon.front.proxy.route import ProxyConfig
 from daemon.front.proxy.surroundings import Surroundings
+from daemon.front.random_ids import RandomIds
 from daemon.front.rate_limited_log import RateLimitedLog
 from daemon.front.recorder import Recorder
 from daemon.front.records import RecordWriter
@@ -101,6 +101,7 @@ class _Front:
         self._control: asyncio.Transport
         self._scrapes = Scrapes(partial(self._tell, control.SCRAPE))
         self._learned = LearnedCompletions()
+        self._ids = RandomIds()
         self._prepared: dict[int, tuple[Engine, str]] = {}
         self._stopped = asyncio.Event()
 
@@ -254,7 +255,7 @@ class _Front:
         if report.bundle is None:
             raise RuntimeError("the supervisor sent an invalid bundle")
         sources = Sources(
-            draw_id=lambda: secrets.token_bytes(16),
+            draw_id=self._ids.draw,
             shards=len(self._role.shard_paths),
             trusted=self._trusted,
             jitter_key=self._jitter_key,

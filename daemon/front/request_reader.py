@@ -23,7 +23,7 @@ import httptools
 
 from daemon.engine.edge_headers import is_edge_header
 from daemon.front import plain_heads
-from daemon.front.plain_heads import is_host, read_request
+from daemon.front.plain_heads import PlainHead, is_host, read_request
 
 _FIELD_FRAME = 4
 """Bytes of ": " and CRLF around a field's name and value."""
@@ -53,11 +53,13 @@ class Inbound:
     """One request as it came in: `target` in origin form, `headers` canonical.
 
     `raw` holds every field as sent, () unless the reader is verbatim; `unfinished` says that more
-    of the body will follow, `modern` that the client speaks HTTP/1.1.
+    of the body will follow, `modern` that the client speaks HTTP/1.1. `head` is what is known of a
+    head that was plain.
     """
 
     __slots__ = (
-        "body", "headers", "method", "modern", "peer", "raw", "target", "trusted", "unfinished",
+        "body", "head", "headers", "method", "modern", "peer", "raw", "target", "trusted",
+        "unfinished",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0913 - one value per part of a request
@@ -72,6 +74,7 @@ class Inbound:
         raw: Sequence[tuple[bytes, bytes]] = (),
         unfinished: bool = False,
         modern: bool = True,
+        head: PlainHead | None = None,
     ) -> None:
         self.method = method
         self.target = target
@@ -82,13 +85,14 @@ class Inbound:
         self.raw = raw
         self.unfinished = unfinished
         self.modern = modern
+        self.head = head
 
 
 class Taker(Protocol):
     """Whoever takes the requests. May raise `Refusal`."""
 
     def begun(self) -> None:
-        """Hear that the first byte of a request has arrived."""
+        """Hear that a request has begun that is not plain and all there."""
 
     def expects(self) -> None:
         """Hear that the client waits for 100 Continue before it sends the body."""
@@ -109,6 +113,7 @@ class Taker(Protocol):
 class RequestReader:
     """The parser of one connection. `in_message`: whether a request has begun and not ended."""
 
+    __deletable__ = ("_parser", "_taker")  # mypyc's word
     __slots__ = (
         "_body",
         "_headers",
@@ -173,19 +178,19 @@ class RequestReader:
             plain = read_request(data, self._max_head - _MOST_FRAMING, self._max_body)
             if plain is not None and len(plain.raw) <= self._max_fields:
                 self._unheard = 0
-                method, target, headers, raw, body = plain
-                self._taker.begun()
-                if body:
-                    self._taker.keeps(len(body))
+                head = plain.head
+                if plain.body:
+                    self._taker.keeps(len(plain.body))
                 self._taker.complete(
                     Inbound(
-                        method,
-                        target,
-                        headers,
-                        body,
+                        head.method,
+                        head.target,
+                        plain.headers,
+                        plain.body,
                         self._peer,
                         trusted=self._trusted,
-                        raw=raw if self._verbatim else (),
+                        raw=plain.raw if self._verbatim else (),
+                        head=head,
                     ),
                     True,  # noqa: FBT003 - kept alive
                     "1.1",

@@ -12,8 +12,9 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, Literal
+
+import msgspec
 
 from daemon.engine.settlement import Settlement, settlement_of
 from daemon.front.links import Link
@@ -36,8 +37,7 @@ Outcome = Literal["used", "returned", "kept", "unknown", "lost"]
 known, nowhere to be found (expired, or its shard forgot it), or undelivered."""
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
+class Settled(msgspec.Struct, frozen=True):
     """One exchange's settlement: [number, identity, reserved, actual] by rule, and how it ended.
 
     `why` says what kept the usage from being known, "" where it is known; `model` is the tag of the

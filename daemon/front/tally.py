@@ -45,9 +45,12 @@ class Tally:
     __slots__ = (
         "_counts",
         "_decisions",
+        "_duration",
         "_durations",
         "_gauges",
         "_granted",
+        "_key",
+        "_last",
         "_left",
         "_max_series",
         "_reported",
@@ -64,18 +67,31 @@ class Tally:
         self._reported: dict[Check, Decision] = {}
         self._left: dict[Check, Verdict] = {}
         self._gauges: dict[tuple[str, Labels], tuple[float, int]] = {}
+        self._last: tuple[Decision | None, str] = (None, "")
+        self._key: _Outcome = ("", "", None, "", ())
+        self._duration: list[float] = []
 
     def decided(self, decision: Decision, mode: str, seconds: float) -> None:
         """Count one decision and how long it took."""
+        # Where no policy matches it is the same object every time: half the work.
+        if decision is self._last[0] and mode == self._last[1]:
+            self._decisions[self._key] += 1
+            durations = self._duration
+        else:
+            durations = self._look_up(decision, mode)
+        durations[bisect_left(BUCKETS, seconds)] += 1
+        durations[-1] += seconds
+
+    def _look_up(self, decision: Decision, mode: str) -> list[float]:
+        """Count a decision; return its durations."""
         route = decision.route
-        self._decisions[
-            decision.action, decision.reason, decision.policy_id, route, decision.matched
-        ] += 1
+        key = (decision.action, decision.reason, decision.policy_id, route, decision.matched)
+        self._decisions[key] += 1
         durations = self._durations.get((route, mode))
         if durations is None:
             durations = self._new_durations(route, mode)
-        durations[bisect_left(BUCKETS, seconds)] += 1
-        durations[-1] += seconds
+        self._last, self._key, self._duration = (decision, mode), key, durations
+        return durations
 
     def _new_durations(self, route: str, mode: str) -> list[float]:
         if len(self._durations) >= self._max_series:

@@ -12,6 +12,7 @@ Rules
 """
 
 import asyncio
+import select
 import socket
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,7 +20,8 @@ from typing import Literal, Protocol
 
 import httptools
 
-from daemon.front.plain_heads import read_response
+from daemon.front.plain_chunks import content_of
+from daemon.front.plain_heads import PlainResponse, read_response
 from daemon.front.upstream_headers import NAMES_NOTHING, Headers
 
 MAX_HEAD_BYTES = 65_536
@@ -35,12 +37,13 @@ Failure = Literal["unreachable", "timeout", "broken"]
 class ResponseHead:
     """Status line and fields of a response. `length` is its Content-Length, None without one.
 
-    `names_nothing`: no `Connection` field names others that stay behind.
+    `names_nothing`: no `Connection` field names others that stay behind. `plain` is the response
+    where it was plain and whole: then `headers` are read from it when they are asked for.
     """
 
-    __slots__ = ("headers", "length", "names_nothing", "reason", "status")
+    __slots__ = ("_headers", "length", "names_nothing", "plain", "reason", "status")
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one value per part of a head
         self,
         status: int,
         reason: bytes,
@@ -48,12 +51,21 @@ class ResponseHead:
         length: int | None,
         *,
         names_nothing: bool = False,
+        plain: PlainResponse | None = None,
     ) -> None:
         self.status = status
         self.reason = reason
-        self.headers = headers
+        self._headers = headers
         self.length = length
         self.names_nothing = names_nothing
+        self.plain = plain
+
+    @property
+    def headers(self) -> Headers:
+        """Names and values as sent."""
+        if self.plain is not None and not self._headers:
+            self._headers = [(field.name, field.value) for field in self.plain.fields]
+        return self._headers
 
 
 class Caller(Protocol):
@@ -65,8 +77,14 @@ class Caller(Protocol):
     def upstream_head(self, head: ResponseHead, *, more: bool) -> None:
         """Take the response's head; `more`: some of the body, or the end, follows at once."""
 
+    def upstream_answer(self, head: ResponseHead, body: bytes) -> None:
+        """Take a whole response, instead of all the above and the end."""
+
     def upstream_data(self, data: bytes) -> None:
         """Take a piece of its body."""
+
+    def upstream_chunk(self, framed: bytes, start: int) -> None:
+        """Take a piece of its body that came as one chunk, whose content begins at `start`."""
 
     def upstream_end(self) -> None:
         """Hear that the response is complete."""
@@ -85,9 +103,10 @@ class UpstreamConnection(asyncio.Protocol):
     """`free` is called when the connection can take another request, `lost` when it is gone."""
 
     __slots__ = (
-        "_caller", "_complete", "_descriptor", "_due", "_extra", "_failure", "_free", "_head",
-        "_head_bytes", "_headers", "_headless", "_heard", "_loop", "_lost", "_max_head", "_parser",
-        "_paused", "_pieces", "_reason", "_reusable", "_silence", "_timer", "_transport",
+        "_between", "_caller", "_chunk_ended", "_complete", "_due", "_extra", "_failure", "_free",
+        "_head", "_head_bytes", "_headers", "_headless", "_heard", "_loop", "_lost", "_max_head",
+        "_parser", "_paused", "_pieces", "_poll", "_reason", "_reusable", "_silence", "_timer",
+        "_transport",
         "_uploaded", "idle_since",
     )  # fmt: skip
 
@@ -107,16 +126,18 @@ class UpstreamConnection(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._due = 0.0
         self._paused = False
-        self._descriptor = -1
+        self._poll: select.poll | None = None
         self.idle_since = 0.0
 
     # the pool's side
 
     @property
-    def descriptor(self) -> int:
-        """The socket's file descriptor, -1 once the connection is gone or going."""
-        transport = self._transport
-        return -1 if transport is None or transport.is_closing() else self._descriptor
+    def is_fresh(self) -> bool:
+        """Whether the connection is silent, as one that waits should be: not closed, not broken."""
+        transport, poll = self._transport, self._poll
+        if transport is None or transport.is_closing() or poll is None:
+            return False
+        return not poll.poll(0)
 
     def start(
         self, request: bytes, caller: Caller, silence: float, *, headless: bool, uploaded: bool
@@ -133,6 +154,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._head: ResponseHead | None = None
         self._pieces: list[bytes] = []
         self._complete = self._extra = self._reusable = False
+        self._between = self._chunk_ended = False
         self._failure: Failure | None = None
         self._parser: httptools.HttpResponseParser | None = None
         now = self._heard = self._loop.time()
@@ -144,12 +166,14 @@ class UpstreamConnection(asyncio.Protocol):
         self._transport.write(request)
         caller.upstream_sent()
 
+    # the caller's side: see `Call` in the pool
+
     def write(self, data: bytes) -> None:
         """Send more of the request."""
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(data)
 
-    def uploaded(self) -> None:
+    def end_upload(self) -> None:
         """Note that the request is complete."""
         self._uploaded = True
 
@@ -184,7 +208,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.resume()
         return True
 
-    def close(self) -> None:
+    def cancel(self) -> None:
         """Cut the connection; the caller hears nothing more."""
         self._detach()
         if self._transport is not None:
@@ -196,20 +220,24 @@ class UpstreamConnection(asyncio.Protocol):
         """Take the connection."""
         self._transport = transport  # type: ignore[assignment]  # a stream's transport
         sock = transport.get_extra_info("socket")
-        self._descriptor = int(sock.fileno()) if sock is not None else -1
+        if sock is not None:
+            self._poll = select.poll()
+            self._poll.register(sock.fileno(), select.POLLIN | select.POLLRDHUP)
 
     def data_received(self, data: bytes) -> None:
         """Read on, then hand over what has come."""
         caller = self._caller
         if caller is None:
-            self.close()  # nobody asked for anything
+            self.cancel()  # nobody asked for anything
             return
         self._heard = self._loop.time()
+        if self._between and (start := content_of(data)):
+            caller.upstream_chunk(data, start)
+            return
         head_missing = self._head is None
         parser = self._parser
         if parser is None:
             if not self._headless and self._take_plain(data):
-                self._deliver(told=False)
                 return
             self._reset()
             parser = self._parser = httptools.HttpResponseParser(self)
@@ -219,6 +247,8 @@ class UpstreamConnection(asyncio.Protocol):
             if not self._complete:
                 self._failure = "broken"
             self._extra = True
+        # A chunk that has begun has told its size, in a line: nothing of one is there yet.
+        self._between = self._chunk_ended and data.endswith(b"\r\n")
         pieces = self._pieces
         if len(pieces) == 1 and not (head_missing or self._complete or self._failure):
             caller.upstream_data(pieces.pop())  # one chunk of a stream, as most reads bring
@@ -230,15 +260,18 @@ class UpstreamConnection(asyncio.Protocol):
         self._deliver(told=not head_missing)
 
     def _take_plain(self, data: bytes) -> bool:
-        """Take a response that is all there and has nothing special about it."""
+        """Hand over a response that is all there and has nothing special about it."""
         plain = read_response(data, self._max_head // 2)
         if plain is None:
             return False
-        status, reason, headers, body = plain
-        self._head = ResponseHead(status, reason, headers, len(body), names_nothing=True)
-        if body:
-            self._pieces.append(body)
-        self._complete = self._reusable = True
+        body = plain.body
+        head = ResponseHead(
+            plain.status, plain.reason, [], len(body), names_nothing=True, plain=plain
+        )
+        self._reusable = True
+        caller = self._finish()
+        if caller is not None:
+            caller.upstream_answer(head, body)
         return True
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -252,7 +285,7 @@ class UpstreamConnection(asyncio.Protocol):
             return
         head = self._head
         if head is not None and error is None and self._ends_with_connection(head):
-            self._finish()
+            self._end()
         else:
             self._fail("broken" if head is not None else "unreachable")
 
@@ -313,6 +346,14 @@ class UpstreamConnection(asyncio.Protocol):
             self._complete = True
             self._reusable = parser.should_keep_alive()
 
+    def on_chunk_header(self) -> None:
+        """Note that a chunk has begun."""
+        self._chunk_ended = False
+
+    def on_chunk_complete(self) -> None:
+        """Note that it has ended, unless it is the last: then trailers may follow."""
+        self._chunk_ended = self._head is not None and not self._complete
+
     def on_body(self, chunk: bytes) -> None:
         """Keep a piece until it is handed over; behind a complete response it is nobody's."""
         if self._complete:
@@ -322,6 +363,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """Note the end."""
+        self._chunk_ended = False
         parser = self._parser
         if parser is not None and self._head is not None and not self._complete:
             self._complete = True
@@ -347,11 +389,17 @@ class UpstreamConnection(asyncio.Protocol):
         if self._caller is not caller:
             return  # it has cut us off
         if self._complete:
-            self._finish()
+            self._end()
         elif self._failure is not None:
             self._fail(self._failure)
 
-    def _finish(self) -> None:
+    def _end(self) -> None:
+        caller = self._finish()
+        if caller is not None:
+            caller.upstream_end()
+
+    def _finish(self) -> Caller | None:
+        """Let go of a complete exchange; return who has to hear of it."""
         caller = self._detach()
         reusable = self._reusable and self._uploaded and not self._extra
         if reusable and self._transport is not None and not self._transport.is_closing():
@@ -359,8 +407,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._free(self)
         elif self._transport is not None:
             self._transport.abort()
-        if caller is not None:
-            caller.upstream_end()
+        return caller
 
     def _fail(self, failure: Failure) -> None:
         caller = self._detach()

@@ -12,7 +12,6 @@ Rules
 import asyncio
 import logging
 import os
-import select
 import ssl
 from collections.abc import Callable
 
@@ -27,7 +26,7 @@ IDLE_SECONDS = 4.0
 
 
 class Call:
-    """One request to an upstream, waiting for its connection or using it."""
+    """One request to an upstream that waits for its connection, or has waited and uses it."""
 
     __slots__ = (
         "_body",
@@ -104,7 +103,7 @@ class Call:
         """Note that the request is complete."""
         self._finished = True
         if self._connection is not None:
-            self._connection.uploaded()
+            self._connection.end_upload()
 
     def pause(self) -> None:
         """Read nothing more of the response for now."""
@@ -123,7 +122,7 @@ class Call:
     def cancel(self) -> None:
         """Forget the call, cutting the connection that it uses."""
         if self._connection is not None:
-            self._connection.close()
+            self._connection.cancel()
         self._cancelled = True
         self._stop_timer()
         if not self._started:
@@ -156,6 +155,9 @@ class Budget:
         """Calls that could not even begin to connect."""
 
 
+Calling = Call | UpstreamConnection
+
+
 class Pool:
     """The connections to one upstream. Times in seconds."""
 
@@ -183,15 +185,18 @@ class Pool:
 
     def send(
         self, request: bytes, caller: Caller, silence: float, *, headless: bool, uploaded: bool
-    ) -> Call:
-        """Begin a call on a kept connection if there is one, else on a new one."""
+    ) -> Calling:
+        """Begin a call on a kept connection if there is one, else on a new one.
+
+        What is returned stands for the call until its caller has heard of its end.
+        """
+        connection = self._kept()
+        if connection is not None:
+            connection.start(request, caller, silence, headless=headless, uploaded=uploaded)
+            return connection
         call = Call(
             request, caller, silence, headless=headless, uploaded=uploaded, left=self._out_of_line
         )
-        connection = self._kept()
-        if connection is not None:
-            call.begin(connection)
-            return call
         call.expect_within(self._connect_timeout, self._loop)
         self._line[call] = None
         if not self._connect_more():
@@ -204,16 +209,15 @@ class Pool:
     def close(self) -> None:
         """Close what is idle."""
         for connection in self._idle:
-            connection.close()
+            connection.cancel()
         self._idle.clear()
 
     def _kept(self) -> UpstreamConnection | None:
         while self._idle:
             connection = self._idle.pop()
-            descriptor = connection.descriptor
-            if descriptor >= 0 and not _has_news(descriptor):
+            if connection.is_fresh:
                 return connection
-            connection.close()
+            connection.cancel()
         return None
 
     def _connect_more(self) -> bool:
@@ -299,17 +303,10 @@ class Pool:
         overdue = self._loop.time() - IDLE_SECONDS
         # The list is in the order of `idle_since`: what is used last is taken and put last.
         while self._idle and self._idle[0].idle_since <= overdue:
-            self._idle.pop(0).close()
+            self._idle.pop(0).cancel()
         self._sweeping = bool(self._idle)
         if self._sweeping:
             self._loop.call_later(IDLE_SECONDS / 2, self._sweep)
-
-
-def _has_news(descriptor: int) -> bool:
-    """Return whether a socket that should be silent is readable, closed or broken."""
-    poll = select.poll()
-    poll.register(descriptor, select.POLLIN | select.POLLRDHUP)
-    return bool(poll.poll(0))
 
 
 def _reason(error: OSError) -> str:

@@ -6,13 +6,13 @@ count. Between checks an overrun goes unnoticed.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+import msgspec
 
 from protocol.bundle import LlmBudget, Streaming
 
 
-@dataclass(frozen=True, slots=True)
-class Cut:
+class Cut(msgspec.Struct, frozen=True):
     """A cap on counted completion tokens, and how the stream is closed above it."""
 
     cap: int
@@ -32,17 +32,17 @@ def cut_of(budgets: Iterable[LlmBudget]) -> Cut | None:
 
 
 class Gate:
-    """Applies one cut to a growing count."""
+    """Applies one cut to a growing count. Below `due` there is nothing to test."""
 
-    __slots__ = ("_cap", "_next", "_step")
+    __slots__ = ("_cap", "_step", "due")
 
     def __init__(self, cut: Cut) -> None:
         self._cap = cut.cap
-        self._step = self._next = cut.streaming.buffer_tokens
+        self._step = self.due = cut.streaming.buffer_tokens
 
     def crossed(self, counted: int) -> bool:
         """Tell whether the event that made the count `counted` must not pass."""
-        if counted < self._next:
+        if counted < self.due:
             return False
-        self._next = counted - counted % self._step + self._step
+        self.due = counted - counted % self._step + self._step
         return counted > self._cap

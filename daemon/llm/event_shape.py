@@ -11,6 +11,9 @@ OpenAI pads its events to hide their lengths (`"obfuscation":"…"`): a second s
 from collections.abc import Callable
 
 _PAD = b'"obfuscation":"'
+_SHORT = 32
+"""Bytes of a text that is remembered."""
+_MAX_SOUND = 16_384
 _OTHER_TEXT = "another text, to see whether it comes back"
 
 
@@ -24,8 +27,8 @@ class EventShape:
         self._head, self._pad, self._tail = _split(event, quoted)
         self._clean = None if clean == event else _split(clean, quoted)
 
-    def read(self, chunk: bytes, at: int = 0) -> tuple[str, bytes, int] | None:
-        """Read the event at a place: its text, the bytes that pass, where it ends.
+    def read(self, chunk: bytes, at: int = 0) -> tuple[bytes, bytes, int] | None:
+        """Read the event at a place: its text in UTF-8, the bytes that pass, where it ends.
 
         None for any other shape, and for an event that has not arrived as a whole.
         """
@@ -42,16 +45,31 @@ class EventShape:
             if not pad.isalnum() or not chunk.startswith(self._pad, end):
                 return None
             end = start + len(pad)
-        if not chunk.startswith(self._tail, end) or b"\\" in raw:
+        if not chunk.startswith(self._tail, end):
             return None
         end += len(self._tail)
-        text = raw.decode("utf-8", "replace")
-        if not text.isprintable() or "\ufffd" in text or end - at > self._limit:
+        if end - at > self._limit or (raw not in _sound and not _is_sound(raw)):
             return None
         clean = self._clean
         if clean is None:
-            return text, chunk[at:end], end
-        return text, b"".join((clean[0], raw, clean[1], pad, clean[2])), end
+            return raw, chunk[at:end], end
+        return raw, b"".join((clean[0], raw, clean[1], pad, clean[2])), end
+
+
+_sound: set[bytes] = set()
+"""Texts that JSON says as they are: streams repeat the same few thousand. Bounded."""
+
+
+def _is_sound(raw: bytes) -> bool:
+    """Return whether bytes between quotes are in JSON the text that they are without it."""
+    text = raw.decode("utf-8", "replace")
+    if not text.isprintable() or "\ufffd" in text or b"\\" in raw:
+        return False
+    if len(raw) <= _SHORT:
+        if len(_sound) >= _MAX_SOUND:
+            _sound.clear()
+        _sound.add(raw)
+    return True
 
 
 def is_plain(text: str) -> bool:
@@ -76,7 +94,7 @@ def learn(
     if text_of(other) != _OTHER_TEXT:
         return None
     shape = EventShape(event, clean, quoted, limit)
-    return shape if shape.read(event) == (text, clean, len(event)) else None
+    return shape if shape.read(event) == (text.encode(), clean, len(event)) else None
 
 
 def _split(event: bytes, quoted: bytes) -> tuple[bytes, bytes, bytes]:

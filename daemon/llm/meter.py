@@ -29,6 +29,7 @@ from protocol.usage import Usage
 
 Framing = Literal["sse", "array"]
 
+_NEVER = 1 << 62
 MAX_LESSONS = 8
 """How often a stream's shape is learnt anew: learning costs more than reading one event."""
 
@@ -60,6 +61,11 @@ def reader_for(
     return OpenAiReader(hide_usage=hide_usage, closable=closable)
 
 
+def _next_test(*gates: Gate | None) -> int:
+    """Return the count below which no gate has anything to test."""
+    return min((gate.due for gate in gates if gate is not None), default=_NEVER)
+
+
 class StreamMeter:
     """Meters one stream.
 
@@ -73,10 +79,12 @@ class StreamMeter:
         "_array",
         "_count",
         "_cut",
+        "_due",
         "_gate",
         "_lessons",
         "_limit",
         "_prompt",
+        "_quarters",
         "_reader",
         "_shadow",
         "_shape",
@@ -112,6 +120,8 @@ class StreamMeter:
         self._cut = cut
         self._gate = Gate(cut) if cut else None
         self._shadow = Gate(shadow) if shadow else None
+        self._due = _next_test(self._gate, self._shadow)
+        self._quarters = count is quarter_bytes
         self._limit = max_event_bytes
         self._shape: EventShape | None = None
         self._lessons = MAX_LESSONS
@@ -142,8 +152,14 @@ class StreamMeter:
                 out.append(self._forward(self._splitter.feed(chunk[at:])))
                 break
             start = at
-            text, passed, at = known
-            if text and self._crosses(text):
+            raw, passed, at = known
+            # Its bytes are the text's: decoding and two calls would cost 0.5 µs.
+            self.counted += (
+                (len(raw) + BYTES_PER_TOKEN - 1) // BYTES_PER_TOKEN
+                if self._quarters
+                else self._count(raw.decode())
+            )
+            if self.counted >= self._due and raw and self._crosses():
                 self._text_of(chunk[start:at])  # a close repeats what its last event said
                 out.append(self._close(b"", b""))
                 break
@@ -155,6 +171,7 @@ class StreamMeter:
         if self.truncated:
             return b""
         self._gate = None
+        self._due = _next_test(None, self._shadow)
         return self._forward(self._splitter.end())
 
     def usage(self) -> Usage:
@@ -190,7 +207,7 @@ class StreamMeter:
         for raw, data, _ in pieces:
             if data is not None:
                 text, hidden, null_usage, alike = self._reader.read(data)
-                if text and self._crosses(text):
+                if text and self._counts(text):
                     out.append(self._close(raw, data))
                     break
                 if hidden:
@@ -216,14 +233,19 @@ class StreamMeter:
         data = parse_event(event).data
         return self._reader.read(data).text if data is not None else ""
 
-    def _crosses(self, text: str) -> bool:
+    def _counts(self, text: str) -> bool:
+        """Count a text; return whether it may not pass."""
         self.counted += self._count(text)
-        if self._shadow is not None and self._shadow.crossed(self.counted):
+        return self.counted >= self._due and self._crosses()
+
+    def _crosses(self) -> bool:
+        shadow, gate = self._shadow, self._gate
+        if shadow is not None and shadow.crossed(self.counted):
             self.would_truncate = True
-        if self._gate is None or not self._gate.crossed(self.counted):
-            return False
-        self.truncated = True
-        return True
+        if gate is not None and gate.crossed(self.counted):
+            self.truncated = True
+        self._due = _next_test(gate, shadow)
+        return self.truncated
 
     def _close(self, raw: bytes, data: bytes) -> bytes:
         """Return the close form in place of the piece that crossed."""

@@ -5,9 +5,9 @@ Every function takes any JSON value: bodies come from strangers.
 
 import json
 import math
-from dataclasses import dataclass
 from urllib.parse import unquote
 
+import msgspec
 import orjson
 
 from daemon.llm.providers import model_in_path
@@ -19,8 +19,7 @@ _GEMINI_CONFIGS = ("generationConfig", "generation_config")
 _GEMINI_MAXIMA = ("maxOutputTokens", "max_output_tokens")
 
 
-@dataclass(frozen=True, slots=True)
-class LlmRequest:
+class LlmRequest(msgspec.Struct, frozen=True):
     """What limits need of a request.
 
     `body` is what counts for estimates (b"" = no body), `data` its JSON value or None. `model` is

@@ -5,8 +5,9 @@ from daemon.front.answers import answer
 from daemon.front.app import App, Exchange
 from daemon.front.http1 import HttpConnection
 from daemon.front.proxy.heads import refusal
+from daemon.front.proxy.passage import Passage
 from daemon.front.proxy.relay import Relay
-from daemon.front.proxy.route import Refused, find_route
+from daemon.front.proxy.route import Route, find_route
 from daemon.front.proxy.surroundings import Surroundings
 from daemon.front.request_reader import Inbound
 from protocol.decision import Decision
@@ -32,40 +33,48 @@ class ProxyApp:
 
     def handle(self, connection: HttpConnection, inbound: Inbound) -> None:
         """Answer one request."""
-        path, _, query = inbound.target.partition(b"?")
-        if self._app.is_local(path) or (self._hybrid and _is_decision_api(path)):
-            self._app.handle(connection, inbound)
+        head = inbound.head
+        passage = None if head is None else head.passage
+        if type(passage) is not Passage or passage.surroundings is not self._surroundings:
+            passage = self._passage(connection, inbound)
+            if passage is None:
+                return
+            if head is not None:
+                head.passage = passage
+        app = self._app
+        decision = app.unseen(inbound, passage.host, passage.path)
+        relay = Relay(self._surroundings, connection, inbound, passage)
+        if decision is not None:
+            relay.decided(decision, None)
             return
-        route = find_route(self._surroundings.config, inbound)
-        if isinstance(route, Refused):
-            if route.status == _BAD_CREDENTIAL.status:
-                connection.respond(*refusal(_BAD_CREDENTIAL, route.family))
-            else:
-                answer(connection, 404, {"error": "not_found", "try": "/openai/v1"})
-            return
-        relay = Relay(self._surroundings, connection, inbound, route)
         request = Request(
             method=inbound.method,
-            path=_text(path),
-            headers=route.headers,
-            query=_text(query),
-            host=_text(inbound.headers.get(b"host", b"")),
+            path=passage.path,
+            headers=passage.headers(inbound),
+            query=passage.query,
+            host=passage.host,
             peer=inbound.peer,
             trusted=inbound.trusted,
             body=inbound.body,
-            provider=route.provider,
+            provider=passage.route.provider,
         )
-        self._app.decide(
-            Exchange(self._app, connection, inbound, request=request, deliver=relay.decided)
-        )
+        app.decide(Exchange(app, connection, inbound, request=request, deliver=relay.decided))
+
+    def _passage(self, connection: HttpConnection, inbound: Inbound) -> Passage | None:
+        """Return the way of a request, None if it has been answered."""
+        path = inbound.target.partition(b"?")[0]
+        if self._app.is_local(path) or (self._hybrid and _is_decision_api(path)):
+            self._app.handle(connection, inbound)
+            return None
+        route = find_route(self._surroundings.config, inbound)
+        if isinstance(route, Route):
+            return Passage(self._surroundings, inbound, route)
+        if route.status == _BAD_CREDENTIAL.status:
+            connection.respond(*refusal(_BAD_CREDENTIAL, route.family))
+        else:
+            answer(connection, 404, {"error": "not_found", "try": "/openai/v1"})
+        return None
 
 
 def _is_decision_api(path: bytes) -> bool:
     return dialects.find(path) is not None or path == _SETTLE or path.startswith(_SETTLE + b"/")
-
-
-def _text(raw: bytes) -> str:
-    try:
-        return raw.decode()
-    except UnicodeDecodeError:
-        return raw.decode("latin-1")

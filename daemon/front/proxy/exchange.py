@@ -51,6 +51,7 @@ _FAILURES: dict[Failure, tuple[int, str]] = {
 _FIRST_ERROR = 400
 _CHUNKED = b"Transfer-Encoding: chunked\r\n"
 _LAST_CHUNK = b"0\r\n\r\n"
+_FORWARD: Actions = [actions.Forward()]
 _EXPANDED = 8 << 20
 """Bytes that one read of a compressed stream may expand to. Events that repeat each other shrink to
 a thirtieth; what goes far beyond is out for memory."""
@@ -95,14 +96,14 @@ class ProxyExchange:
             self.state = "delayed"
             return [actions.Wait(decision.delay_ms / 1000)]
         self.state = "asking"
-        return [actions.Forward()]
+        return _FORWARD
 
     def delay_over(self) -> Actions:
         """Pass on after a throttle's delay."""
         if self.state != "delayed":
             return []
         self.state = "asking"
-        return [actions.Forward()]
+        return _FORWARD
 
     def upstream_sent(self) -> None:
         """Note that the upstream has the whole request and may be working from now on."""
@@ -110,14 +111,17 @@ class ProxyExchange:
 
     def upstream_head(self, head: ResponseHead) -> Actions:
         """Begin the client's answer."""
+        self._status = head.status
+        if not has_body(head.status, self._asked.method):
+            self._unread = "usage_not_found"
+        elif self._asked.metered:
+            self._watch(head)
+        return self._open(head)
+
+    def _open(self, head: ResponseHead) -> Actions:
         self.state = "relaying"
         asked = self._asked
-        self._status = head.status
         body = has_body(head.status, asked.method)
-        if not body:
-            self._unread = "usage_not_found"
-        if body and asked.metered:
-            self._watch(head)
         if not body or (head.length is not None and self._meter is None):
             framing = b""
             if head.length is not None and head.status != 204:  # noqa: PLR2004 - RFC 9110 §8.6
@@ -128,6 +132,39 @@ class ProxyExchange:
         decoded = self._meter is not None and self._decoder is not None
         opened = response_head(head, self._decision, framing, self._debug, decoded=decoded)
         return [actions.Open(opened, close=not self._chunked)]
+
+    def upstream_answer(self, head: ResponseHead, body: bytes) -> Actions:
+        """Pass a whole answer on and settle by what it said."""
+        self._status = head.status
+        if self._asked.metered:
+            self._watch(head)
+            if self._meter is not None:
+                return [*self._open(head), *self.upstream_data(body), *self.upstream_end()]
+            self._keep(body)
+        self.state = "done"
+        framing = b"Content-Length: %d\r\n" % len(body)
+        opened = response_head(head, self._decision, framing, self._debug)
+        return [*self._settle_response(), actions.Respond(opened, body)]
+
+    def upstream_chunk(self, framed: bytes, start: int) -> bytes | Actions:
+        """Pass on a piece that came as one chunk: bytes to send, or more to do.
+
+        The content of `framed` begins at `start` and ends before its last two bytes.
+        """
+        if not self._chunked or self._decoder is not None or self.state != "relaying":
+            return self.upstream_data(framed[start:-2])
+        meter = self._meter
+        if meter is None:
+            if self._tee is not None:
+                self._keep(framed[start:-2])
+            return framed
+        data = framed[start:-2]
+        passed = meter.feed(data)
+        if meter.truncated:
+            return self._cut(meter, passed)
+        if passed is data:
+            return framed
+        return b"%x\r\n%b\r\n" % (len(passed), passed) if passed else b""
 
     def upstream_data(self, data: bytes) -> Actions:
         """Pass a piece on, as far as it may pass."""
@@ -144,15 +181,18 @@ class ProxyExchange:
                 return [actions.CloseUpstream(), *self.upstream_failed("broken")]
         passed = meter.feed(data)
         if meter.truncated:
-            self.state = "done"
-            return [
-                actions.Truncated(meter.counted),
-                *self._settle(meter.usage()),
-                *self._send(passed),
-                *self._end(),
-                actions.CloseUpstream(),
-            ]
+            return self._cut(meter, passed)
         return self._send(passed)
+
+    def _cut(self, meter: StreamMeter, passed: bytes) -> Actions:
+        self.state = "done"
+        return [
+            actions.Truncated(meter.counted),
+            *self._settle(meter.usage()),
+            *self._send(passed),
+            *self._end(),
+            actions.CloseUpstream(),
+        ]
 
     def upstream_end(self) -> Actions:
         """End the client's answer and settle by what the response said."""

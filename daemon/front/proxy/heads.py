@@ -25,6 +25,7 @@ _OURS = b"x-fairvisor-"
 _SESSION = COOKIE_NAME.encode()
 _CODING = frozenset({b"content-encoding"})
 _SAID_ANEW = _FRAMING | {_HIDDEN.lower().encode()}
+_STAYS = HOP_BY_HOP | _SAID_ANEW
 _DROP = b"dropped"
 _MAX_PASSING = 4096
 
@@ -47,6 +48,10 @@ class RequestHeads:
 
         `length` is that of the body unless more of it follows.
         """
+        return self.begin(route, inbound) + request_framing(inbound, length)
+
+    def begin(self, route: Route, inbound: Inbound) -> bytes:
+        """Return a head without what tells its body's length and the empty line."""
         raw = route.raw
         if b"cookie" in inbound.headers:
             raw = [header for each in raw if (header := _without_session(each)) is not None]
@@ -60,8 +65,6 @@ class RequestHeads:
                     key=route.key,
                 ),
                 self._plain,
-                _request_framing(inbound, length),
-                b"\r\n",
             )
         )
 
@@ -75,13 +78,16 @@ def _without_session(header: tuple[bytes, bytes]) -> tuple[bytes, bytes] | None:
     return (name, b";".join(pairs).strip()) if pairs else None
 
 
-def _request_framing(inbound: Inbound, length: int) -> bytes:
+def request_framing(inbound: Inbound, length: int) -> bytes:
+    """Return the end of a request's head: the field that tells its body's length, an empty line."""
     if inbound.unfinished:
         told = inbound.headers.get(b"content-length")
-        return b"Content-Length: %d\r\n" % int(told) if told else b"Transfer-Encoding: chunked\r\n"
+        if told:
+            return b"Content-Length: %d\r\n\r\n" % int(told)
+        return b"Transfer-Encoding: chunked\r\n\r\n"
     if length or inbound.method in _WITH_BODY or b"content-length" in inbound.headers:
-        return b"Content-Length: %d\r\n" % length
-    return b""
+        return b"Content-Length: %d\r\n\r\n" % length
+    return b"\r\n"
 
 
 def has_body(status: int, method: str) -> bool:
@@ -104,10 +110,21 @@ def response_head(
     body is passed on without its coding. The decision's fields replace the upstream's of the same
     name.
     """
-    said = [field for field in decision_fields(decision) if field[0] != _HIDDEN]
+    told = decision.fields or decision.warning or decision.loop_count or decision.action == "reject"
+    said = [field for field in decision_fields(decision) if field[0] != _HIDDEN] if told else []
     gone = {name.lower().encode() for name, _ in said}
     if decoded:
         gone |= _CODING
+    plain = head.plain
+    if plain is not None and not debug:
+        lines = [plain.line]
+        for field in plain.fields:
+            key = field.key
+            if key not in _STAYS and key not in gone:
+                lines.append(field.line)
+        lines += [f"{name}: {value}\r\n".encode() for name, value in said]
+        lines.append(framing)
+        return b"".join(lines)
     lines = [b"HTTP/1.1 %d %b\r\n" % (head.status, head.reason)]
     headers = head.headers if head.names_nothing else without_hop_by_hop(head.headers)
     for name, value in headers:
@@ -125,7 +142,7 @@ _passing: dict[bytes, bytes] = {}
 
 def _passes(name: bytes) -> bytes:
     lower = name.lower()
-    fate = _DROP if lower in HOP_BY_HOP or lower in _SAID_ANEW else lower
+    fate = _DROP if lower in _STAYS else lower
     if len(_passing) < _MAX_PASSING:
         _passing[name] = fate
     return fate

@@ -13,14 +13,14 @@ from daemon.front.proxy import actions
 from daemon.front.proxy.actions import Actions
 from daemon.front.proxy.asked import Asked
 from daemon.front.proxy.exchange import ProxyExchange
-from daemon.front.proxy.route import Route
+from daemon.front.proxy.heads import request_framing
+from daemon.front.proxy.passage import Passage
 from daemon.front.proxy.surroundings import Surroundings
 from daemon.front.request_reader import Inbound
 from daemon.front.trace import place
 from daemon.front.upstream import Failure, ResponseHead
-from daemon.front.upstream_pool import Call
+from daemon.front.upstream_pool import Calling
 from daemon.llm.providers import endpoint
-from daemon.llm.request import LlmRequest
 from daemon.llm.stream_usage import ask_for_usage
 from protocol.decision import Decision
 
@@ -34,7 +34,7 @@ class Relay:
     """Watcher of the client and caller of the upstream, for one exchange."""
 
     __slots__ = ("_body", "_call", "_connection", "_decision", "_delay", "_exchange", "_inbound",
-                 "_leaving", "_metered", "_more", "_route", "_sent", "_surroundings", "_uploaded",
+                 "_leaving", "_metered", "_more", "_passage", "_sent", "_surroundings", "_uploaded",
                  "_waiting")  # fmt: skip
 
     def __init__(
@@ -42,17 +42,17 @@ class Relay:
         surroundings: Surroundings,
         connection: HttpConnection,
         inbound: Inbound,
-        route: Route,
+        passage: Passage,
     ) -> None:
         self._surroundings = surroundings
         self._connection = connection
         self._inbound = inbound
-        self._route = route
-        self._exchange = ProxyExchange(route.family, surroundings.max_usage)
+        self._passage = passage
+        self._exchange = ProxyExchange(passage.route.family, surroundings.max_usage)
         self._body = inbound.body
         self._metered = False
         self._more = False
-        self._call: Call | None = None
+        self._call: Calling | None = None
         self._delay: asyncio.TimerHandle | None = None
         self._waiting: list[bytes] = []
         self._uploaded = not inbound.unfinished
@@ -84,26 +84,25 @@ class Relay:
         self._do(self._exchange.decided(decision, asked, debug))
 
     def _asked(self, decision: Decision, evaluation: Evaluation | None) -> Asked:
-        inbound, route = self._inbound, self._route
-        path = inbound.target.partition(b"?")[0].decode("latin-1")
-        accept = inbound.headers.get(b"accept", b"").decode("latin-1")
-        llm: LlmRequest | None = None
-        caps = None
+        inbound, passage = self._inbound, self._passage
+        route, asked = passage.route, passage.asked
+        if route.family is None or evaluation is None or decision.action == "reject":
+            return asked
+        caps = stream_caps(evaluation)
+        if not (decision.reservation or caps.cut or caps.shadow):
+            return asked
+        llm = evaluation.context.llm
         hidden = False
-        if route.family is not None and evaluation is not None and decision.action != "reject":
-            caps = stream_caps(evaluation)
-            if not (decision.reservation or caps.cut or caps.shadow):
-                caps = None
-            else:
-                llm = evaluation.context.llm
-                if (
-                    decision.reservation
-                    and route.usage_option
-                    and not inbound.unfinished
-                    and endpoint(path) in _TAKES_USAGE_OPTION
-                ):
-                    self._body, hidden = ask_for_usage(self._body, llm.data)
-        return Asked(inbound.method, path, accept, inbound.modern, route.family, llm, caps, hidden)
+        if (
+            decision.reservation
+            and route.usage_option
+            and not inbound.unfinished
+            and endpoint(passage.path) in _TAKES_USAGE_OPTION
+        ):
+            self._body, hidden = ask_for_usage(self._body, llm.data)
+        return Asked(
+            asked.method, asked.path, asked.accept, asked.modern, route.family, llm, caps, hidden
+        )
 
     # the client's side
 
@@ -167,13 +166,23 @@ class Relay:
         self._more = more
         self._do(self._exchange.upstream_head(head))
 
+    def upstream_answer(self, head: ResponseHead, body: bytes) -> None:
+        """Pass a whole answer on."""
+        self._call = None
+        self._more = True
+        self._do(self._exchange.upstream_answer(head, body))
+
+    def upstream_chunk(self, framed: bytes, start: int) -> None:
+        """Pass on a piece that came as one chunk, as most of a stream does."""
+        todo = self._exchange.upstream_chunk(framed, start)
+        if not isinstance(todo, bytes):
+            self._do(todo)
+        elif todo:
+            self._connection.send(todo)
+
     def upstream_data(self, data: bytes) -> None:
         """Pass a piece on."""
-        todo = self._exchange.upstream_data(data)
-        if len(todo) == 1 and type(todo[0]) is actions.Send:
-            self._connection.send(todo[0].data)  # saves a third of a µs where it counts
-        else:
-            self._do(todo)
+        self._do(self._exchange.upstream_data(data))
         if self._more:  # of the first piece, perhaps nothing may pass yet
             self._more = False
             self._connection.flush()
@@ -190,7 +199,7 @@ class Relay:
             self._do(self._exchange.client_gone())
             return
         if failure != "broken":
-            log.debug("upstream %s: %s", self._route.upstream, failure)
+            log.debug("upstream %s: %s", self._passage.route.upstream, failure)
         self._do(self._exchange.upstream_failed(failure))
 
     def upstream_full(self) -> None:
@@ -240,17 +249,19 @@ class Relay:
             call.cancel()
 
     def _forward(self) -> None:
-        route, inbound = self._route, self._inbound
+        inbound = self._inbound
         surroundings = self._surroundings
         heads = surroundings.plain_heads if self._metered else surroundings.heads
         body = self._body
-        head = heads.write(route, inbound, len(body))
+        head = self._passage.head(heads, inbound) + request_framing(inbound, len(body))
         if inbound.unfinished and b"content-length" not in inbound.headers:
             body = b"%x\r\n%b\r\n" % (len(body), body)
-        request = b"".join((head, body, *self._waiting))
-        self._waiting.clear()
+        request = head + body
+        if self._waiting:
+            request = b"".join((request, *self._waiting))
+            self._waiting.clear()
         self._body = b""
-        call = surroundings.pools.pool(route.upstream).send(
+        call = self._passage.pool.send(
             request,
             self,
             surroundings.silence,

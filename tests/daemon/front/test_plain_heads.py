@@ -10,11 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from daemon.front.plain_chunks import content_of
 from daemon.front.plain_heads import MAX_FIELDS, read_request, read_response
 from daemon.front.request_reader import Inbound, Refusal, RequestReader
 from daemon.front.upstream import Failure, ResponseHead, UpstreamConnection
 
 HEAD, BODY = 2000, 3000
+PARTS = ("body", "headers", "method", "modern", "peer", "raw", "target", "trusted", "unfinished")
+HEAD_PARTS = ("headers", "length", "names_nothing", "reason", "status")
 
 
 class Taken:
@@ -33,7 +36,7 @@ class Taken:
         pass
 
     def complete(self, inbound: Inbound, keep: bool, version: str, /) -> None:  # noqa: FBT001
-        parts = [getattr(inbound, name) for name in Inbound.__slots__]
+        parts = [getattr(inbound, name) for name in PARTS]
         self.requests.append((*parts, keep, version))
 
     def excess(self, chunk: bytes) -> None:
@@ -100,10 +103,18 @@ class Asker:
         pass
 
     def upstream_head(self, head: ResponseHead, *, more: bool) -> None:  # noqa: ARG002
-        self.heard.append([getattr(head, name) for name in ResponseHead.__slots__])
+        self.heard.append([getattr(head, name) for name in HEAD_PARTS])
+
+    def upstream_answer(self, head: ResponseHead, body: bytes) -> None:
+        self.upstream_head(head, more=True)
+        self.upstream_data(body)
+        self.upstream_end()
 
     def upstream_data(self, data: bytes) -> None:
         self.body += data
+
+    def upstream_chunk(self, framed: bytes, start: int) -> None:
+        self.upstream_data(framed[start:-2])
 
     def upstream_end(self) -> None:
         self.heard.append("end")
@@ -225,13 +236,54 @@ def test_any_response_is_read_as_llhttp_reads_it(
 
 
 def test_what_is_plain_is_read_here() -> None:
-    assert read_request(b"GET /a?b HTTP/1.1\r\nHost: a\r\nX:\r\n\r\n", HEAD, BODY) == (
-        "GET", b"/a?b", {b"host": b"a", b"x": b""}, [(b"Host", b"a"), (b"X", b"")], b"",
-    )  # fmt: skip
+    found = read_request(b"GET /a?b HTTP/1.1\r\nHost: a\r\nX:\r\n\r\n", HEAD, BODY)
+    assert found is not None
+    assert (found.head.method, found.head.target, found.body) == ("GET", b"/a?b", b"")
+    assert found.headers == {b"host": b"a", b"x": b""}
+    assert found.raw == [(b"Host", b"a"), (b"X", b"")]
     answer = b"HTTP/1.1 200 OK\r\ncontent-length:  2 \r\nConnection: keep-alive\r\n\r\nhi"
-    assert read_response(answer, HEAD) == (
-        200, b"OK", [(b"content-length", b"2"), (b"Connection", b"keep-alive")], b"hi",
+    told = read_response(answer, HEAD)
+    assert told is not None
+    assert (told.status, told.reason, told.line, told.body) == (
+        200, b"OK", b"HTTP/1.1 200 OK\r\n", b"hi",
     )  # fmt: skip
+    assert [(field.name, field.value, field.line) for field in told.fields] == [
+        (b"content-length", b"2", b"content-length: 2\r\n"),
+        (b"Connection", b"keep-alive", b"Connection: keep-alive\r\n"),
+    ]
+
+
+def post(length: bytes, body: bytes, name: bytes = b"Content-Length", end: bytes = b"") -> bytes:
+    head = b"POST / HTTP/1.1\r\nHost: a\r\n%b: %b\r\n%b\r\n" % (name, length, end)
+    return head + body
+
+
+def test_a_head_that_comes_again_with_another_length_is_known_and_read_as_llhttp_reads_it() -> None:
+    first, second = (read_request(post(b"%d" % n, b"x" * n), HEAD, BODY) for n in (2, 11))
+    assert first is not None
+    assert second is not None
+    assert first.head is second.head
+    assert first.headers[b"content-length"] == b"2"
+    assert second.headers[b"content-length"] == b"11"
+    odd = [b"2", b"02", b"+2", b"2 ", b"", b"2, 2", b"2\r\nX: y", b"0x2", b"2\n", b"9" * 12, b"3"]
+    names = [b"Content-Length", b"content-length", b"CONTENT-LENGTH", b"X-Length", b"A"]
+    ends = [b"", b"Content-Length: 2\r\n", b"X-Length: 2\r\n", b"A: -Length: 2\r\n"]
+    for length, name, end in product(odd, names, ends):
+        for _ in range(2):  # the second time from memory
+            agree_on_request(post(length, b"hi", name, end), verbatim=True)
+
+
+def test_a_line_about_lengths_is_not_taken_for_the_length() -> None:
+    def asked(marks: bytes, length: bytes) -> bytes:
+        return b"POST / HTTP/1.1\r\nHost: a\r\nX-Length: %b\r\nContent-Length: %b\r\n\r\nhi" % (
+            marks, length,
+        )  # fmt: skip
+
+    for marks in (b"2", b"7", b"x"):
+        found = read_request(asked(marks, b"2"), HEAD, BODY)
+        assert found is not None
+        assert found.headers[b"x-length"] == marks
+        assert read_request(asked(marks, b"3"), HEAD, BODY) is None
 
 
 @pytest.mark.parametrize(
@@ -250,3 +302,31 @@ def test_what_is_plain_is_read_here() -> None:
 )  # fmt: skip
 def test_what_is_not_plain_is_not(data: bytes) -> None:
     assert read_request(data, HEAD, BODY) is None
+
+
+CHUNKS = [
+    b"2\r\nhi\r\n", b"A\r\n0123456789\r\n", b"0a\r\n0123456789\r\n", b"1;a=b\r\nx\r\n",
+    b"4\r\n\r\n\r\n\r\n", b"1\r\nx\r\n2\r\nhi\r\n", b"2\r\nhi", b"2\r\n", b"2", b"\r\n", b"hi\r\n",
+    b"+1\r\nx\r\n", b"0x1\r\nx\r\n", b"1 \r\nx\r\n", b"1_0\r\n0123456789012345\r\n",
+    b"2\r\nhi!\r\n", b"0\r\n", b"0\r\n\r\n", b"00\r\n\r\n", b"A: b\r\n", b"0\r\nA: b\r\n\r\n",
+    b"2\nhi\r\n", b"\r\n\r\n", b"-1\r\nx\r\n", b"0000000000000002\r\nhi\r\n",
+]  # fmt: skip
+STREAM = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def test_chunks_that_come_one_a_read_are_read_as_llhttp_reads_them() -> None:
+    for pieces in product(CHUNKS, repeat=3):
+        data = b"".join(pieces)
+        bytewise = response(STREAM, *(data[at : at + 1] for at in range(len(data))), headless=False)
+        found = response(STREAM, *pieces, headless=False)
+        if found[0][-1:] == ["end"] or found[0][-1:] == ["broken"]:
+            assert found[:2] == bytewise[:2], pieces
+        else:
+            assert found == bytewise, pieces
+
+
+def test_a_chunk_is_read_here_if_it_is_all_there() -> None:
+    assert content_of(b"2\r\nhi\r\n") == content_of(b"2\r\nho\r\n") == 3
+    assert content_of(b"00a\r\n0123456789\r\n") == 5
+    assert not content_of(b"2\r\nhi\r\n0\r\n\r\n")
+    assert not content_of(b"0\r\n\r\n")

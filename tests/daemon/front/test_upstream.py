@@ -33,8 +33,16 @@ class Asker:
         self.more.append(more)
         self.statuses.append(head.status)
 
+    def upstream_answer(self, head: ResponseHead, body: bytes) -> None:
+        self.upstream_head(head, more=True)
+        self.upstream_data(body)
+        self.upstream_end()
+
     def upstream_data(self, data: bytes) -> None:
         self.body += data
+
+    def upstream_chunk(self, framed: bytes, start: int) -> None:
+        self.upstream_data(framed[start:-2])
 
     def upstream_end(self) -> None:
         self.done.set_result("end")

@@ -38,8 +38,8 @@ def test_another_text_in_the_same_place_is_read(pad: str) -> None:
     shape = learnt(event(" the", pad=pad), " the")
     for text in ("", " a", "é", "字", "{}", "c1"):
         raw = event(text, pad=pad * 3, ascii_only=False)
-        assert shape.read(raw) == (text, raw, len(raw))
-        assert shape.read(b"before" + raw + raw, 6) == (text, raw, 6 + len(raw))
+        assert shape.read(raw) == (text.encode(), raw, len(raw))
+        assert shape.read(b"before" + raw + raw, 6) == (text.encode(), raw, 6 + len(raw))
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_padding_must_be_padding(pad: bytes) -> None:
 def test_what_must_not_pass_does_not() -> None:
     raw, clean = event(" the", usage=None, pad="x"), event(" the", pad="x")
     assert learnt(raw, " the", clean).read(event("b", usage=None, pad="yy")) == (
-        "b",
+        b"b",
         event("b", pad="yy"),
         len(event("b", usage=None, pad="yy")),
     )

@@ -1,4 +1,5 @@
 import pytest
+import splintr
 
 from daemon.llm.tokens import DEFAULT_VOCABULARY, counter, preload, vocabulary
 
@@ -39,3 +40,28 @@ def test_special_tokens_are_plain_text() -> None:
 
 def test_lone_surrogates_count_like_their_replacement() -> None:
     assert counter(None)("a\ud800b") == counter(None)("a?b")
+
+
+LONG = [
+    "the quick brown fox " * 100,
+    "漢字と🙂 é\u2019s\r\n\t\x00 don't 0123 " * 60,
+    '{"a": [1, 2.5, null]}' * 90,
+    "a<b && c[0] </div> <unk " * 80, "x" * 3000,
+]  # fmt: skip
+SPECIAL = [
+    "<|endoftext|>", "<s>", "[INST]", "<start_of_turn>", "</think>", "<|im_start|>", "[@BOS@]",
+    "<\uff5cUser\uff5c>", "<2mass>", "<unused1>", "[gMASK]",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "model", ["gpt-4o", "gpt-4", "llama-3", "gemma-3", "mistral-large", "deepseek-chat", "qwen3"]
+)
+def test_long_texts_count_as_if_every_token_were_plain_text(model: str) -> None:
+    encode = splintr.Tokenizer.from_pretrained(vocabulary(model)).encode_ordinary
+    count = counter(model)
+    for text in LONG:
+        assert count(text) == len(encode(text))
+        for token in SPECIAL:
+            for mixed in (token + text, text + token, text[:900] + token + text[900:]):
+                assert count(mixed) == len(encode(mixed)), token

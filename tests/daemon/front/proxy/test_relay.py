@@ -21,12 +21,13 @@ class Client(SimpleNamespace):
         self.answered = head + body
 
 
-class Target(bytes):
-    """A request target that cannot be read."""
+class Passage:
+    """A way that cannot be read."""
 
-    __slots__ = ()
+    route = SimpleNamespace(family="openai")
 
-    def partition(self, _separator: object) -> tuple[bytes, bytes, bytes]:  # type: ignore[override]
+    @property
+    def asked(self) -> None:
         raise ValueError("canary: the text of an error may quote a request")
 
 
@@ -34,9 +35,9 @@ def test_a_request_that_cannot_be_metered_is_answered_and_logged_without_its_tex
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     client = Client()
-    inbound = Inbound("POST", Target(b"/v1/x"), {}, b"canary", "192.0.2.1", trusted=False)
-    route = SimpleNamespace(family="openai")
-    relay = Relay(SimpleNamespace(max_usage=1000), client, inbound, route)  # type: ignore[arg-type]  # what a refusal needs of them
+    inbound = Inbound("POST", b"/v1/x", {}, b"canary", "192.0.2.1", trusted=False)
+    surroundings = SimpleNamespace(max_usage=1000)
+    relay = Relay(surroundings, client, inbound, Passage())  # type: ignore[arg-type]  # what a refusal needs of them
     relay.decided(Decision(action="reject", status=429, reason="rate_limit_exceeded"), None)
     assert client.answered.startswith(b"HTTP/1.1 429 ")
     assert "a request cannot be metered: ValueError at " in caplog.text
