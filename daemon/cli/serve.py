@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 import time
+from importlib.util import find_spec
 
 import click
 import uvloop
@@ -16,6 +17,13 @@ from daemon.settings import VARIABLES, Settings, SettingsError, ignored, load
 from daemon.stderr_log import start_logging
 from daemon.supervisor.bundles import BundleError, Loaded, read_bundle
 from daemon.supervisor.process import Supervisor
+
+GRPC_MODULES = (
+    "grpc.aio",
+    "envoy.service.auth.v3.external_auth_pb2",
+    "envoy.service.ratelimit.v3.rls_pb2",
+)
+"""What the extra `fairvisor[envoy]` brings."""
 
 
 def _variables() -> str:
@@ -41,6 +49,7 @@ def serve() -> None:
         country_lookup(settings.geoip_file)
         tor_exits(settings.tor_exits_file)
         _check_proxies(settings)
+        _check_grpc(settings)
     except (SettingsError, LookupFileError) as error:
         fail(str(error))
     except BundleError as error:
@@ -77,6 +86,20 @@ def _check_proxies(settings: Settings) -> None:
         TrustedProxies.parse(settings.trusted_proxies)
     except ValueError as error:
         raise SettingsError(f"FAIRVISOR_TRUSTED_PROXIES: {error}") from None
+
+
+def _check_grpc(settings: Settings) -> None:
+    if settings.envoy_listen is None:
+        return
+    try:  # another package may own the names `grpc` and `envoy`
+        found = all(find_spec(name) for name in GRPC_MODULES)
+    except ImportError:
+        found = False
+    if not found:
+        raise SettingsError(
+            "FAIRVISOR_ENVOY_LISTEN needs gRPC, which is not installed: "
+            "run pip install 'fairvisor[envoy]', or unset it and let Envoy ask over HTTP"
+        )
 
 
 def fail(message: str) -> None:

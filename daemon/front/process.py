@@ -1,7 +1,6 @@
 """A front process: wires listeners, links and engine together and obeys the supervisor."""
 
 import asyncio
-import gc
 import logging
 import os
 import secrets
@@ -24,6 +23,7 @@ from daemon.engine.sources import Sources
 from daemon.front import files
 from daemon.front.app import App, now_us
 from daemon.front.debug import DebugSessions
+from daemon.front.garbage import settle_garbage
 from daemon.front.links import Link
 from daemon.front.proxy.app import ProxyApp
 from daemon.front.proxy.heads import RequestHeads
@@ -34,6 +34,7 @@ from daemon.front.recorder import Recorder
 from daemon.front.records import RecordWriter
 from daemon.front.server import Server
 from daemon.front.settler import Settler
+from daemon.front.surroundings import Doors
 from daemon.front.tally import Tally
 from daemon.front.upstream_headers import injected_headers, parse_strip_list
 from daemon.front.upstream_pool import Pools
@@ -54,17 +55,21 @@ STDOUT = 1
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """What the supervisor gave this front: its number, its descriptors, where the shards are."""
+    """What the supervisor gave this front: its number, its descriptors, where the shards are.
+
+    With `envoy`, an address, it has no listeners, and answers Envoy's gRPC there.
+    """
 
     index: int
     control_fd: int
     listen_fds: tuple[int, ...]
     shard_paths: tuple[str, ...]
+    envoy: str = ""
 
 
 def run(role: Role, settings: Settings) -> None:
     """Serve until told to drain, or until the supervisor is gone."""
-    setproctitle(f"fairvisor: front {role.index}")
+    setproctitle("fairvisor: envoy" if role.envoy else f"fairvisor: front {role.index}")
     start_logging(settings.log_level)
     # The supervisor alone decides when a child goes; a terminal's or a service manager's signal to
     # the whole group must not cut requests off.
@@ -122,9 +127,14 @@ class _Front:
         )
         turned_away = partial(self._tally.add, "connections_refused_total")
         self._proxy = self._behind(links)
-        self._server = Server(
-            self._proxy or self._app, settings, trusted, settings.max_connections, turned_away
-        )
+        if role.envoy:
+            from daemon.front.envoy.server import EnvoyServer  # noqa: PLC0415 - an optional extra
+
+            doors: Doors = EnvoyServer(self._app, settings, trusted.trusts, role.envoy)
+        else:
+            app = self._proxy or self._app
+            doors = Server(app, settings, trusted, settings.max_connections, turned_away)
+        self._server = doors
         await self._attach()
         await self._stopped.wait()
         self._writer.close(FLUSH_SECONDS)
@@ -227,7 +237,7 @@ class _Front:
         self._tally.forget_gauges()
         # What was prepared before this one and never switched to has been given up.
         self._prepared = {n: each for n, each in self._prepared.items() if n > generation}
-        _settle_garbage()
+        settle_garbage()
         if first:
             self._loop.create_task(self._open())
         self._tell(control.SWITCHED, generation)
@@ -262,17 +272,6 @@ class _Front:
     def orphaned(self) -> None:
         """End at once: without a supervisor nobody would restart or stop this process."""
         self._stopped.set()
-
-
-def _settle_garbage() -> None:
-    """Keep what lives as long as the bundle out of the collector's rounds.
-
-    A request leaves no circles behind, a connection one; walking the compiled bundle for them every
-    few hundred requests cost 9 % of a front's time.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
 
 
 class _Control(asyncio.Protocol):

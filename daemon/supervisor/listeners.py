@@ -19,8 +19,8 @@ class ListenError(Exception):
     """A listener cannot be had; the message is one line that says why and what to do."""
 
 
-def bind(address: Address) -> socket.socket:
-    """Return a listening, inheritable socket.
+def bind(address: Address, variable: str = "FAIRVISOR_LISTEN") -> socket.socket:
+    """Return a listening, inheritable socket; `variable` is who asks for it.
 
     Raises:
         ListenError: the address is in use, not ours, or not permitted.
@@ -30,7 +30,33 @@ def bind(address: Address) -> socket.socket:
             return _bind_tcp(address)
         return _bind_unix(address)
     except OSError as error:
-        raise ListenError(_explain(address, error)) from None
+        raise ListenError(_explain(address, error, variable)) from None
+
+
+def reserve(address: Address, variable: str) -> tuple[str, socket.socket | None]:
+    """Return the address that a child may bind by itself, again and again, and what keeps it free.
+
+    A port is kept by a socket that shares it and never listens (SO_REUSEPORT, socket(7)); a port 0
+    is chosen. What was left of a Unix socket is removed.
+
+    Raises:
+        ListenError: the address is in use, not ours, or not permitted.
+    """
+    # Shared ports would let a second daemon in unseen: first ask for it as one's own.
+    with bind(address, variable) as sock:
+        if isinstance(address, UnixAddress):
+            Path(address.path).unlink()
+            return str(address), None
+        port = sock.getsockname()[1]
+        family = sock.family
+    kept = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        kept.bind((address.host, port))
+    except OSError as error:
+        kept.close()
+        raise ListenError(_explain(address, error, variable)) from None
+    return str(TcpAddress(address.host, port)), kept
 
 
 def _bind_tcp(address: TcpAddress) -> socket.socket:
@@ -81,7 +107,7 @@ def answers(path: Path) -> bool:
     return True
 
 
-def _explain(address: Address, error: OSError) -> str:
+def _explain(address: Address, error: OSError, variable: str) -> str:
     why = {
         errno.EADDRINUSE: "is already in use; stop what listens there or choose another address",
         errno.EACCES: "is not permitted for this user",
@@ -89,7 +115,7 @@ def _explain(address: Address, error: OSError) -> str:
         errno.ENOENT: "lies in a folder that does not exist",
         errno.ENOTDIR: "lies in something that is not a folder",
     }.get(error.errno or 0, os.strerror(error.errno or 0))
-    return f"FAIRVISOR_LISTEN: {address} {why}"
+    return f"{variable}: {address} {why}"
 
 
 class RuntimeFolder:

@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Coroutine
 from contextlib import ExitStack, suppress
+from pathlib import Path
 from socket import socket
 from typing import Any
 
@@ -21,7 +22,7 @@ from daemon.supervisor.admin.service import AdminService
 from daemon.supervisor.bundles import Loaded
 from daemon.supervisor.children import Child
 from daemon.supervisor.collection import Collection
-from daemon.supervisor.listeners import ListenError, RuntimeFolder, bind
+from daemon.supervisor.listeners import ListenError, RuntimeFolder, bind, reserve
 from daemon.supervisor.metrics import render
 from daemon.supervisor.reload import Reloaded, Reloader
 from daemon.supervisor.reports import Reports, now_us
@@ -34,6 +35,7 @@ log = logging.getLogger("fairvisor")
 DRAIN_SECONDS = 37.0
 """Fronts get 35 s to finish; what is left then is killed."""
 START_SECONDS = 20.0
+ENVOY_LISTEN = "FAIRVISOR_ENVOY_LISTEN"
 
 
 class Supervisor:
@@ -42,6 +44,8 @@ class Supervisor:
     def __init__(self, settings: Settings, loaded: Loaded) -> None:
         self._settings = settings
         self._fronts: list[Child] = []
+        self._envoy = ""
+        """Where one more front answers Envoy's gRPC."""
         self._shards: list[Child] = []
         self._keepers: list[Child] = []
         self._storage = Storage(settings)
@@ -77,6 +81,9 @@ class Supervisor:
                 self._storage.take()
                 for address in self._settings.listen:
                     listeners.append(bind(address))  # noqa: PERF401 - what was bound before a failure
+                if self._settings.envoy_listen is not None:
+                    self._envoy, kept = reserve(self._settings.envoy_listen, ENVOY_LISTEN)
+                    stack.callback(_let_go, self._envoy, kept)
                 admin = AdminService(self._settings.admin_socket)
                 stack.callback(admin.remove)
                 folder = RuntimeFolder()
@@ -93,7 +100,10 @@ class Supervisor:
         return 0
 
     async def _serve(self, listeners: list[socket], admin: AdminService) -> None:
-        self._task(self._announce([_listener_name(listener) for listener in listeners], admin))
+        names = [_listener_name(listener) for listener in listeners]
+        if self._envoy:
+            names.append(f"{self._envoy} (gRPC)")
+        self._task(self._announce(names, admin))
         regular = (
             self._task(self._collection.regularly()),
             self._task(self._reloader.watch(self._settings.file_poll_interval)),
@@ -155,18 +165,9 @@ class Supervisor:
             self._keep_open(listener)
         fds = [listener.fileno() for listener in listeners]
         for index in range(self._settings.worker_processes):
-            self._fronts.append(
-                Child(
-                    f"front {index}",
-                    "daemon.front",
-                    (str(index), "{control}", ",".join(map(str, fds)), *paths),
-                    fds,
-                    self._hear,
-                    self._front_started,
-                    self._ended,
-                    self._hopeless,
-                )
-            )
+            self._add_front(f"front {index}", index, ",".join(map(str, fds)), paths, fds)
+        if self._envoy:
+            self._add_front("envoy", len(self._fronts), f"envoy={self._envoy}", paths, [])
         if self._storage.path is None:
             starting = self._shards + self._fronts
         else:
@@ -186,6 +187,23 @@ class Supervisor:
             starting = self._keepers + self._fronts
         for child in starting:
             child.start()
+
+    def _add_front(
+        self, name: str, index: int, where: str, shards: list[str], fds: list[int]
+    ) -> None:
+        where = where.replace("{", "{{").replace("}", "}}")
+        self._fronts.append(
+            Child(
+                name,
+                "daemon.front",
+                (str(index), "{control}", where, *shards),
+                fds,
+                self._hear,
+                self._front_started,
+                self._ended,
+                self._hopeless,
+            )
+        )
 
     def _keep_open(self, listener: socket) -> None:
         listener.detach()  # shards are restarted on it for as long as this process lives
@@ -285,7 +303,7 @@ class Supervisor:
             ", ".join(names),
             bundle.version,
             len(bundle.policies),
-            len(self._fronts),
+            self._settings.worker_processes,
             len(self._shards),
         )
         admin.announce()
@@ -318,6 +336,14 @@ class Supervisor:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _let_go(address: str, kept: socket | None) -> None:
+    """Free the port of a front that binds by itself, or remove the socket that it left."""
+    if kept is not None:
+        kept.close()
+    else:
+        Path(address.removeprefix("unix:")).unlink(missing_ok=True)
 
 
 def _listener_name(listener: socket) -> str:

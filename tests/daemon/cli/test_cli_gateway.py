@@ -8,7 +8,7 @@ import pytest
 from click.testing import Result
 
 from adapters.catalogue import GATEWAYS, Gateway
-from daemon.cli.gateway import longest_delay
+from daemon.cli.gateway_bundle import longest_delay
 from protocol.bundle_text import load
 
 Run = Callable[..., Result]
@@ -191,7 +191,13 @@ def test_every_gateway_can_be_written_with_every_policy(
 ) -> None:
     seen = set()
     for way in gateway.on_failure:
-        result = fairvisor("gateway", gateway.name, f"--on-failure={way}", f"--write={way}")
+        result = fairvisor(
+            "gateway",
+            gateway.name,
+            f"--on-failure={way}",
+            f"--write={way}",
+            FAIRVISOR_ENVOY_LISTEN="127.0.0.1:8081",
+        )
         assert result.exit_code == 0, result.stderr
         for name in (gateway.template, *gateway.companions):
             assert f"Wrote {way}/{name}\n" in result.stdout
