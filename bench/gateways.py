@@ -1,13 +1,13 @@
 """What a check adds to a gateway: each gateway beside itself without the check.
 
-A gateway is one line of `GATEWAYS`: how it is started on what `fairvisor gateway` prints, and what
-to take out of that, so that it forwards without asking.
+Both are loaded in turns, so that what else the machine does falls on both.
 """
 
 import contextlib
 import http.client
 import os
-import re
+import random
+import socket
 import statistics
 import subprocess
 import sys
@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench import probe, scenarios, servers
+from bench.gateway_programs import GATEWAYS, Gateway
 from bench.load import LoadError, Requests, Sample
 from bench.measure import WARM_UP_SECONDS, Load, Options
 from bench.scenarios import Variant
@@ -27,45 +28,6 @@ ROOT = Path(__file__).parents[1]
 CONNECTIONS = (1, 16)
 PATH = "/api/items"
 CLIENT = "127.0.0.1"
-
-NGINX = """\
-daemon off;
-worker_processes 1;
-error_log {folder}/error.log;
-pid {folder}/nginx.pid;
-{main}
-events {{ worker_connections 1024; }}
-http {{
-    access_log off;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
-    keepalive_requests 1000000000;
-    keepalive_timeout 600s;
-    include {config};
-}}
-"""
-LUA = (
-    "load_module /usr/lib/nginx/modules/ndk_http_module.so;\n"
-    "load_module /usr/lib/nginx/modules/ngx_http_lua_module.so;\n"
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Gateway:
-    """A gateway of `fairvisor gateway`. `template` is the file that `--write` makes.
-
-    `command` gets that file's path and returns the command to run; `unchecked` returns the text of
-    the file without the check.
-    """
-
-    name: str
-    template: str
-    command: Callable[[Path], list[str]]
-    unchecked: Callable[[str], str]
-    unix: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,33 +40,6 @@ class Pair:
     checked: tuple[Sample, ...]
 
 
-def nginx(config: Path, main: str = "") -> list[str]:
-    """Return the command that runs nginx on a file for its http block."""
-    if os.geteuid() == 0:
-        main += "user root;\n"  # the daemon's socket is in a folder of ours alone
-    whole = config.with_name("main.conf")
-    whole.write_text(NGINX.format(folder=config.parent, config=config, main=main))
-    return ["nginx", "-p", str(config.parent), "-c", str(whole)]
-
-
-def without(pattern: str) -> Callable[[str], str]:
-    """Return a function that takes what matches `pattern` out of a text."""
-    return lambda text: re.sub(pattern, "", text, flags=re.MULTILINE)
-
-
-GATEWAYS = (
-    Gateway("nginx", "nginx.conf", nginx, without(r"^ *auth_request /_fairvisor;\n")),
-    Gateway(
-        "nginx-lua",
-        "nginx-lua.conf",
-        lambda config: nginx(config, LUA),
-        without(
-            r"^    access_by_lua_block \{\n(?:        .*\n)*    \}\n|^    \w+_by_lua_block .*\n"
-        ),
-    ),
-)
-
-
 def variant() -> Variant:
     """Return the bundle: one bucket per client, and a policy that can refuse."""
     headers = scenarios.original(PATH, X_Forwarded_For=CLIENT)
@@ -113,7 +48,10 @@ def variant() -> Variant:
         scenarios.bundle(scenarios.CLIENTS, scenarios.GATE),
         Requests(headers),
         (scenarios.GATE_REFUSES,),
-        {"FAIRVISOR_LISTEN": "127.0.0.1:{port},unix:{folder}/fv.sock"},
+        {
+            "FAIRVISOR_LISTEN": "127.0.0.1:{port},unix:{folder}/fv.sock",
+            "FAIRVISOR_ENVOY_LISTEN": "unix:{folder}/envoy.sock",
+        },
     )
 
 
@@ -152,7 +90,7 @@ def running(
     gateway: Gateway, folder: Path, backend: Server, daemon: Server, *, check: bool
 ) -> Iterator[Server]:
     """Run a gateway before `backend`, with or without the check."""
-    port = servers.free_port()
+    port = free_ports()
     write_configuration(gateway, folder, port, backend, daemon)
     config = folder / gateway.template
     if not check:
@@ -168,17 +106,38 @@ def running(
         yield server
 
 
+def free_ports() -> int:
+    """Return a port that is free, as is the next one, where Traefik asks itself.
+
+    Neither is of those that the kernel gives to outgoing connections.
+
+    Raises:
+        LoadError: there is none.
+
+    """
+    for _ in range(200):
+        port = random.SystemRandom().randrange(15_000, 32_000)
+        with contextlib.suppress(OSError):
+            for each in (port, port + 1):
+                socket.create_server((CLIENT, each)).close()
+            return port
+    raise LoadError("no two free ports beside each other")
+
+
 def write_configuration(
     gateway: Gateway, folder: Path, port: int, backend: Server, daemon: Server
 ) -> None:
     """Have `fairvisor gateway` write what the gateway loads."""
-    socket = folder.parent / "daemon/fv.sock"
-    way = f"unix:{socket}" if gateway.unix else f"127.0.0.1:{daemon.port}"
+    ways = {
+        "unix": f"unix:{folder.parent}/daemon/fv.sock",
+        "envoy-unix": f"unix:{folder.parent}/daemon/envoy.sock",
+        "tcp": f"127.0.0.1:{daemon.port}",
+    }
     command = [sys.executable, "-m", "daemon.cli.main", "gateway", gateway.name]
     options = [
         f"--upstream=http://127.0.0.1:{backend.port}",
         f"--listen=127.0.0.1:{port}",
-        f"--daemon={way}",
+        f"--daemon={ways[gateway.way]}",
         "--timeout=10000",
         f"--write={folder}",
     ]

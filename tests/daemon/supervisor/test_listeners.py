@@ -83,7 +83,7 @@ def test_a_port_that_another_one_shares_is_in_use() -> None:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         other.bind(("127.0.0.1", 0))
         other.listen()
-        with pytest.raises(ListenError, match="FAIRVISOR_ENVOY_LISTEN: .* is already in use"):
+        with pytest.raises(ListenError, match=r"FAIRVISOR_ENVOY_LISTEN: .* is already in use"):
             reserve(TcpAddress("127.0.0.1", other.getsockname()[1]), "FAIRVISOR_ENVOY_LISTEN")
 
 
@@ -92,7 +92,7 @@ def test_a_reserved_unix_socket_is_nobodys_yet(tmp_path: Path) -> None:
     bind(address).close()  # left behind
     assert reserve(address, "FAIRVISOR_ENVOY_LISTEN") == (str(address), None)
     assert list(tmp_path.iterdir()) == []
-    with bind(address), pytest.raises(ListenError, match="FAIRVISOR_ENVOY_LISTEN: .* in use"):
+    with bind(address), pytest.raises(ListenError, match=r"FAIRVISOR_ENVOY_LISTEN: .* in use"):
         reserve(address, "FAIRVISOR_ENVOY_LISTEN")
 
 
