@@ -28,6 +28,12 @@ ROOT = Path(__file__).parents[1]
 CONNECTIONS = (1, 16)
 PATH = "/api/items"
 CLIENT = "127.0.0.1"
+DIRECT = "no gateway"
+"""The daemon asked over TCP by the load generator, beside an nginx that answers 200."""
+DECISION = "/v1/decision"
+
+Asked = tuple[Server, Mapping[str, str]]
+"""A server, and the headers of a question to the daemon; without any it is asked for `PATH`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +79,7 @@ def measure(options: Options) -> list[Pair]:
             servers.fairvisor(folder / "daemon", chosen.bundle, chosen.settings, options.command)
         )
         probe.require_refusals(daemon, chosen.refusals)
+        pairs += turns(DIRECT, (backend, {}), (daemon, chosen.requests.headers), daemon, options)
         for each in GATEWAYS:
             with contextlib.ExitStack() as own:
                 places = (folder / f"{each.name}-{kind}" for kind in ("without", "checked"))
@@ -81,7 +88,7 @@ def measure(options: Options) -> list[Pair]:
                     for place, check in zip(places, (False, True), strict=True)
                 )
                 require_check(checked, bare)
-                pairs += turns(each.name, bare, checked, daemon, options)
+                pairs += turns(each.name, (bare, {}), (checked, {}), daemon, options)
     return pairs
 
 
@@ -178,11 +185,13 @@ def status(server: Server, path: str) -> int:
         link.close()
 
 
-def turns(name: str, bare: Server, checked: Server, daemon: Server, options: Options) -> list[Pair]:
+def turns(name: str, bare: Asked, checked: Asked, daemon: Server, options: Options) -> list[Pair]:
     """Warm up, then load both in turns; check that the load was charged."""
     chosen = variant()
-    requests = Requests({}, path=PATH)
-    loads = {False: Load(bare, requests), True: Load(checked, requests)}
+    loads = {
+        check: Load(server, Requests(headers, path=DECISION if headers else PATH))
+        for check, (server, headers) in ((False, bare), (True, checked))
+    }
     for each in loads.values():
         each.run(WARM_UP_SECONDS, max(options.connections))
     started = time.monotonic()
