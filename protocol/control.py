@@ -66,3 +66,8 @@ def last_words(error: BaseException) -> bytes:
     told = TracebackException.from_exception(error)
     line = "".join(told.format_exception_only()).strip().replace("\n", "; ")
     return pack([FAILED, line, "".join(told.format())])
+
+
+def last_line(line: str) -> bytes:
+    """Return the frame in which a child says why it ends, where that is no fault of its own."""
+    return pack([FAILED, line, line])

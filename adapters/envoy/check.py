@@ -22,6 +22,7 @@ METHOD: Final = "Check"
 MAX_FIELDS: Final = 128
 """Header fields of one request, as over HTTP."""
 TOO_LARGE: Final = 431
+TOO_LARGE_BODY: Final = '{"error":"request head too large"}'
 
 _FORWARDED_FOR = b"x-forwarded-for"
 _RESERVATION = "X-Fairvisor-Reservation"
@@ -35,7 +36,8 @@ def fits(check: CheckRequest, max_head: int) -> bool:
     """Return whether a request's head is within the bounds that hold over HTTP."""
     http = check.attributes.request.http
     fields = len(http.headers) + len(http.header_map.headers)
-    size = len(http.path) + sum(len(name) + len(value) + 4 for name, value in _fields(check))
+    size = len(http.method) + len(http.host) + len(http.path)
+    size += sum(len(name) + len(value) + 4 for name, value in _fields(check))
     return fields <= MAX_FIELDS and size <= max_head
 
 
@@ -94,7 +96,7 @@ def write(decision: Decision, *, delay_header: bool = False) -> CheckResponse:
 
 def write_unreadable() -> CheckResponse:
     """Return the refusal of a request whose head does not fit."""
-    return _denied(TOO_LARGE, [], '{"error":"request head too large"}')
+    return _denied(TOO_LARGE, [], TOO_LARGE_BODY)
 
 
 def add_hop(headers: dict[bytes, bytes], address: str) -> None:

@@ -22,7 +22,7 @@ from urllib.parse import quote
 
 from envoy.service.ratelimit.v3.rls_pb2 import RateLimitRequest, RateLimitResponse
 
-from adapters.envoy.check import add_hop
+from adapters.envoy.check import TOO_LARGE, TOO_LARGE_BODY, add_hop
 from protocol.decision import Decision
 from protocol.fields import decision_fields
 from protocol.request import Request
@@ -58,6 +58,10 @@ class UnreadableError(ValueError):
     """A question that cannot be answered; the message says why."""
 
 
+class TooLargeError(ValueError):
+    """A descriptor that is larger than a request's head may be: refused, whoever sent it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
     """One descriptor as a request; `charges` is False if it only wants to know."""
@@ -66,13 +70,14 @@ class Asked:
     charges: bool
 
 
-def read(asked: RateLimitRequest, peer: str, *, trusted: bool) -> list[Asked]:
+def read(asked: RateLimitRequest, peer: str, *, trusted: bool, max_head: int) -> list[Asked]:
     """Return one request for each descriptor, in their order.
 
-    `peer` and `trusted` are as in `check.read`.
+    `peer` and `trusted` are as in `check.read`; `max_head` is in bytes, of one descriptor.
 
     Raises:
         UnreadableError: no domain, no descriptor or entry, or too many of them.
+        TooLargeError: what entries say is longer than that.
     """
     if not asked.domain:
         raise UnreadableError("no domain")
@@ -83,6 +88,8 @@ def read(asked: RateLimitRequest, peer: str, *, trusted: bool) -> list[Asked]:
         if not 0 < len(each.entries) <= MAX_ENTRIES:
             raise UnreadableError(f"a descriptor needs 1 to {MAX_ENTRIES} entries")
         entries = [(entry.key, entry.value) for entry in each.entries]
+        if sum(len(key) + len(value) + 4 for key, value in entries) > max_head - len(asked.domain):
+            raise TooLargeError
         own = each.hits_addend.value if each.HasField("hits_addend") else None
         hits = asked.hits_addend or 1 if own is None else own
         request = _request(asked.domain, entries, hits or 1, peer, trusted=trusted)
@@ -118,6 +125,15 @@ def write(decisions: Sequence[Decision], *, delay_header: bool = False) -> RateL
     delay = max(decision.delay_ms for decision in decisions)
     if delay and delay_header:
         answer.request_headers_to_add.add(key="X-Fairvisor-Delay-Ms", value=str(delay))
+    return answer
+
+
+def write_too_large() -> RateLimitResponse:
+    """Return the refusal of a descriptor that is too large."""
+    answer = RateLimitResponse(overall_code=RateLimitResponse.OVER_LIMIT)
+    answer.raw_body = TOO_LARGE_BODY.encode()
+    answer.response_headers_to_add.add(key="Content-Type", value="application/json")
+    answer.response_headers_to_add.add(key="X-Fairvisor-Status", value=str(TOO_LARGE))
     return answer
 
 

@@ -246,7 +246,10 @@ class _Front:
         for link in self._app.links:
             with suppress(TimeoutError):  # serve degraded rather than not at all
                 await asyncio.wait_for(link.connected(), timeout=1.0)
-        await self._server.listen([socket.socket(fileno=fd) for fd in self._role.listen_fds])
+        try:
+            await self._server.listen([socket.socket(fileno=fd) for fd in self._role.listen_fds])
+        except OSError as error:  # nobody else would hear of it
+            self.die(control.last_line(str(error)))
         self._tell(control.READY)
 
     async def _drain(self) -> None:
@@ -264,9 +267,9 @@ class _Front:
             self._tally.put("charges_unconfirmed_total", count, (kind,))
         return self._tally.snapshot(now_us())
 
-    def die(self, error: Exception) -> None:
+    def die(self, words: bytes) -> None:
         """Tell the supervisor why and end at once."""
-        os.write(self._role.control_fd, control.last_words(error))
+        os.write(self._role.control_fd, words)
         os._exit(1)
 
     def orphaned(self) -> None:
@@ -290,7 +293,7 @@ class _Control(asyncio.Protocol):
                 self._front.hear(message)
         except Exception as error:  # noqa: BLE001 - the last thing this process does
             # A front that does not do as it is told must be replaced, not linger half switched.
-            self._front.die(error)
+            self._front.die(control.last_words(error))
 
     def connection_lost(self, _error: Exception | None) -> None:
         self._front.orphaned()

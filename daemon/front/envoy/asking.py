@@ -17,7 +17,7 @@ from envoy.service.ratelimit.v3.rls_pb2 import RateLimitRequest, RateLimitRespon
 from google.protobuf.message import DecodeError
 
 from adapters.envoy import check, ratelimit
-from adapters.envoy.ratelimit import UnreadableError
+from adapters.envoy.ratelimit import TooLargeError, UnreadableError
 from daemon.engine.engine import UNAVAILABLE
 from daemon.engine.evaluation import Evaluation
 from daemon.front.app import App, Exchange
@@ -69,11 +69,15 @@ class Asking:
         peer = peer_address(context.peer())
         try:
             asked = RateLimitRequest.FromString(message)
-            questions = ratelimit.read(asked, peer, trusted=self._trusts(peer))
+            questions = ratelimit.read(
+                asked, peer, trusted=self._trusts(peer), max_head=self._bounds.max_head_bytes
+            )
         except DecodeError:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "not a RateLimitRequest")
         except UnreadableError as error:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        except TooLargeError:
+            return ratelimit.write_too_large()
         except Exception as error:  # noqa: BLE001 - as above
             self._app.recorder.failed(error, self._app.clock())
             return ratelimit.write([UNAVAILABLE])

@@ -67,9 +67,12 @@ class EnvoyServer:
         """Start to accept. gRPC binds by itself: it takes no sockets.
 
         Raises:
-            RuntimeError: the address cannot be had.
+            OSError: the address cannot be had; the message names it and the variable.
         """
-        self._server.add_insecure_port(self._address)
+        try:
+            self._server.add_insecure_port(self._address)
+        except RuntimeError:  # all that grpcio says of it
+            raise OSError(f"FAIRVISOR_ENVOY_LISTEN: {self._address} cannot be had") from None
         await self._server.start()
 
     async def drain(self, seconds: float) -> None:

@@ -4,7 +4,7 @@ import pytest
 from envoy.service.ratelimit.v3.rls_pb2 import RateLimitRequest, RateLimitResponse
 
 from adapters.envoy import ratelimit
-from adapters.envoy.ratelimit import Asked, UnreadableError
+from adapters.envoy.ratelimit import Asked, TooLargeError, UnreadableError
 from protocol.decision import Decision, Limit
 from protocol.request import Request
 
@@ -23,7 +23,7 @@ def question(*descriptors: Entries, domain: str = "edge", hits: int = 0) -> Rate
 
 
 def read(asked: RateLimitRequest) -> list[Asked]:
-    return ratelimit.read(asked, "127.0.0.1", trusted=True)
+    return ratelimit.read(asked, "127.0.0.1", trusted=True, max_head=1000)
 
 
 def one(*entries: tuple[str, str]) -> Request:
@@ -103,6 +103,21 @@ def test_hits_are_of_the_question_or_of_the_descriptor() -> None:
 def test_what_says_nothing_or_too_much_is_refused(asked: RateLimitRequest, message: str) -> None:
     with pytest.raises(UnreadableError, match=message):
         read(asked)
+
+
+def test_a_descriptor_larger_than_a_head_is_refused_whatever_the_failure_mode() -> None:
+    assert len(read(question([("a", "b" * 900)], [("a", "b" * 900)]))) == 2
+    for large in (
+        question([("a", "b" * 1000)]),
+        question([("a" * 1000, "b")]),
+        question([("a", "b")], domain="d" * 1000),
+        question([("a", "b")], [("a", "b" * 500), ("c", "b" * 500)]),
+    ):
+        with pytest.raises(TooLargeError):
+            read(large)
+    answer = ratelimit.write_too_large()
+    assert answer.overall_code == OVER
+    assert answer.raw_body == b'{"error":"request head too large"}'
 
 
 def test_each_descriptor_has_its_status_and_the_tightest_is_told() -> None:
