@@ -109,7 +109,7 @@ GATEWAYS = (
         "traefik",
         "fairvisor.yml",
         under_test("traefik"),
-        without(r"^      middlewares: \[fairvisor\]\n"),
+        without(r"^      middlewares: \[fairvisor(?:-bodiless)?\]\n"),
         way="tcp",
     ),
 )

@@ -4,6 +4,7 @@ Both are loaded in turns, so that what else the machine does falls on both.
 """
 
 import contextlib
+import dataclasses
 import http.client
 import os
 import random
@@ -17,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import probe, scenarios, servers
+from bench import cpu, probe, scenarios, servers
 from bench.gateway_programs import GATEWAYS, Gateway
 from bench.load import LoadError, Requests, Sample
 from bench.measure import WARM_UP_SECONDS, Load, Options
@@ -201,7 +202,7 @@ def turns(name: str, bare: Asked, checked: Asked, daemon: Server, options: Optio
     for _ in range(options.rounds):
         for connections in options.connections:
             for check, load in loads.items():
-                taken = load.run(options.seconds, connections)
+                taken = with_daemon(load, daemon, options.seconds, connections)
                 samples.setdefault((connections, check), []).append(taken)
     after = probe.remaining(daemon, chosen, 1, 2)
     probe.require_charges(
@@ -216,8 +217,18 @@ def turns(name: str, bare: Asked, checked: Asked, daemon: Server, options: Optio
     ]
 
 
+def with_daemon(load: Load, daemon: Server, seconds: int, connections: int) -> Sample:
+    """Load a server once; its CPU time is that of the server and the daemon together."""
+    before = cpu.seconds(cpu.tree(daemon.pid))
+    taken = load.run(seconds, connections)
+    spent = cpu.seconds(cpu.tree(daemon.pid)) - before
+    if load.server.pid == daemon.pid:
+        return taken
+    return dataclasses.replace(taken, cpu_us=taken.cpu_us + spent * 1e6 / taken.requests)
+
+
 def medians(pair: Pair) -> dict[str, float]:
-    """Return a row's figures, latencies in µs."""
+    """Return a row's figures, latencies in µs, CPU time in µs a request."""
 
     def median(samples: tuple[Sample, ...], figure: Callable[[Sample], float]) -> float:
         return statistics.median(map(figure, samples))
@@ -226,6 +237,7 @@ def medians(pair: Pair) -> dict[str, float]:
         "p50": lambda sample: sample.p50_us,
         "p99": lambda sample: sample.p99_us,
         "rate": lambda sample: sample.rate,
+        "cpu": lambda sample: sample.cpu_us,
     }
     row = {}
     for name, figure in figures.items():
@@ -244,6 +256,9 @@ COLUMNS = {
     "p99 added": "added",
     "rate without": "req/s",
     "rate checked": "checked",
+    "cpu without": "CPU-µs/req",
+    "cpu checked": "checked",
+    "cpu added": "added",
 }
 
 

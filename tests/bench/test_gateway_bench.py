@@ -35,7 +35,7 @@ TESTED = {gateway.name for gateway in catalogue.GATEWAYS if not gateway.remote}
 
 
 def sample(p50: float, p99: float, rate: float) -> Sample:
-    return Sample(1000, 4, rate, p50, p99, 10.0)
+    return Sample(1000, 4, rate, p50, p99, 1e6 / rate)
 
 
 PAIR = Pair(
@@ -76,4 +76,5 @@ def test_a_row_is_the_medians_and_what_lies_between() -> None:
 def test_the_table_has_a_row_a_pair() -> None:
     head, row = table([PAIR]).splitlines()
     assert head.split()[:2] == ["gateway", "conns"]
-    assert row.split() == ["nginx", "16", "60", "90", "30", "110", "210", "100", "900", "500"]
+    figures = "60 90 30 110 210 100 900 500 1,111 2,000 889"
+    assert row.split() == ["nginx", "16", *figures.split()]
