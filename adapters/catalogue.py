@@ -14,12 +14,14 @@ OnFailure = Literal["closed", "open", "reads-open"]
 class Gateway:
     """One way to put Fairvisor into a gateway.
 
-    `template` and `companions`, the files that the configuration loads, are in
-    `adapters/<folder>/`. `on_failure` lists what can happen while Fairvisor does not answer. Unless
-    the gateway `waits`, the daemon holds a throttled request back, and the gateway has to allow it
-    the time. `unix`: it can ask over a Unix socket; `remote`: it asks from elsewhere, at a URL.
-    `sends_body`: the daemon gets the body of a request. `settles`: it is told what a provider's
-    answer used. `tells_client`: the client of an allowed request gets the `RateLimit` fields.
+    It `asks` at FAIRVISOR_LISTEN, or over gRPC at FAIRVISOR_ENVOY_LISTEN. `template` and
+    `companions`, the files that the configuration loads, are in `adapters/<folder>/`; `words`
+    choose lines of the template. `on_failure` lists what can happen while Fairvisor does not
+    answer. Unless the gateway `waits`, the daemon holds a throttled request back, and the gateway
+    has to allow it the time. `unix`: it can ask over a Unix socket; `remote`: it asks from
+    elsewhere, at a URL. `sends_body`: the daemon gets the body of a request. `settles`: it is told
+    what a provider's answer used. `tells_client`: the client of an allowed request gets the
+    `RateLimit` fields.
     """
 
     name: str
@@ -28,7 +30,9 @@ class Gateway:
     template: str
     companions: tuple[str, ...] = ()
     on_failure: tuple[OnFailure, ...] = ("closed", "open")
+    asks: Literal["http", "grpc"] = "http"
     waits: bool = False
+    words: tuple[str, ...] = ()
     unix: bool = True
     remote: bool = False
     sends_body: bool = False
@@ -99,7 +103,24 @@ GATEWAYS: Final[tuple[Gateway, ...]] = (
         about="Envoy with HTTP ext_authz: sends bodies",
         folder="envoy",
         template="envoy.yaml",
+        words=("http",),
         sends_body=True,
+    ),
+    Gateway(
+        name="envoy-grpc",
+        about="Envoy with gRPC ext_authz: sends bodies; dearer than HTTP",
+        folder="envoy",
+        template="envoy.yaml",
+        asks="grpc",
+        words=("grpc",),
+        sends_body=True,
+    ),
+    Gateway(
+        name="envoy-ratelimit",
+        about="Envoy with its ratelimit service, for who has descriptors already",
+        folder="envoy",
+        template="envoy-ratelimit.yaml",
+        asks="grpc",
     ),
     Gateway(
         name="haproxy",

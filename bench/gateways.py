@@ -1,13 +1,14 @@
 """What a check adds to a gateway: each gateway beside itself without the check.
 
-A gateway is one line of `GATEWAYS`: how it is started on what `fairvisor gateway` prints, and what
-to take out of that, so that it forwards without asking.
+Both are loaded in turns, so that what else the machine does falls on both.
 """
 
 import contextlib
+import dataclasses
 import http.client
 import os
-import re
+import random
+import socket
 import statistics
 import subprocess
 import sys
@@ -17,7 +18,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import probe, scenarios, servers
+from bench import cpu, probe, scenarios, servers
+from bench.gateway_programs import GATEWAYS, Gateway
 from bench.load import LoadError, Requests, Sample
 from bench.measure import WARM_UP_SECONDS, Load, Options
 from bench.scenarios import Variant
@@ -27,45 +29,12 @@ ROOT = Path(__file__).parents[1]
 CONNECTIONS = (1, 16)
 PATH = "/api/items"
 CLIENT = "127.0.0.1"
+DIRECT = "no gateway"
+"""The daemon asked over TCP by the load generator, beside an nginx that answers 200."""
+DECISION = "/v1/decision"
 
-NGINX = """\
-daemon off;
-worker_processes 1;
-error_log {folder}/error.log;
-pid {folder}/nginx.pid;
-{main}
-events {{ worker_connections 1024; }}
-http {{
-    access_log off;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
-    keepalive_requests 1000000000;
-    keepalive_timeout 600s;
-    include {config};
-}}
-"""
-LUA = (
-    "load_module /usr/lib/nginx/modules/ndk_http_module.so;\n"
-    "load_module /usr/lib/nginx/modules/ngx_http_lua_module.so;\n"
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Gateway:
-    """A gateway of `fairvisor gateway`. `template` is the file that `--write` makes.
-
-    `command` gets that file's path and returns the command to run; `unchecked` returns the text of
-    the file without the check.
-    """
-
-    name: str
-    template: str
-    command: Callable[[Path], list[str]]
-    unchecked: Callable[[str], str]
-    unix: bool = True
+Asked = tuple[Server, Mapping[str, str]]
+"""A server, and the headers of a question to the daemon; without any it is asked for `PATH`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,33 +47,6 @@ class Pair:
     checked: tuple[Sample, ...]
 
 
-def nginx(config: Path, main: str = "") -> list[str]:
-    """Return the command that runs nginx on a file for its http block."""
-    if os.geteuid() == 0:
-        main += "user root;\n"  # the daemon's socket is in a folder of ours alone
-    whole = config.with_name("main.conf")
-    whole.write_text(NGINX.format(folder=config.parent, config=config, main=main))
-    return ["nginx", "-p", str(config.parent), "-c", str(whole)]
-
-
-def without(pattern: str) -> Callable[[str], str]:
-    """Return a function that takes what matches `pattern` out of a text."""
-    return lambda text: re.sub(pattern, "", text, flags=re.MULTILINE)
-
-
-GATEWAYS = (
-    Gateway("nginx", "nginx.conf", nginx, without(r"^ *auth_request /_fairvisor;\n")),
-    Gateway(
-        "nginx-lua",
-        "nginx-lua.conf",
-        lambda config: nginx(config, LUA),
-        without(
-            r"^    access_by_lua_block \{\n(?:        .*\n)*    \}\n|^    \w+_by_lua_block .*\n"
-        ),
-    ),
-)
-
-
 def variant() -> Variant:
     """Return the bundle: one bucket per client, and a policy that can refuse."""
     headers = scenarios.original(PATH, X_Forwarded_For=CLIENT)
@@ -113,7 +55,10 @@ def variant() -> Variant:
         scenarios.bundle(scenarios.CLIENTS, scenarios.GATE),
         Requests(headers),
         (scenarios.GATE_REFUSES,),
-        {"FAIRVISOR_LISTEN": "127.0.0.1:{port},unix:{folder}/fv.sock"},
+        {
+            "FAIRVISOR_LISTEN": "127.0.0.1:{port},unix:{folder}/fv.sock",
+            "FAIRVISOR_ENVOY_LISTEN": "unix:{folder}/envoy.sock",
+        },
     )
 
 
@@ -135,6 +80,7 @@ def measure(options: Options) -> list[Pair]:
             servers.fairvisor(folder / "daemon", chosen.bundle, chosen.settings, options.command)
         )
         probe.require_refusals(daemon, chosen.refusals)
+        pairs += turns(DIRECT, (backend, {}), (daemon, chosen.requests.headers), daemon, options)
         for each in GATEWAYS:
             with contextlib.ExitStack() as own:
                 places = (folder / f"{each.name}-{kind}" for kind in ("without", "checked"))
@@ -143,7 +89,7 @@ def measure(options: Options) -> list[Pair]:
                     for place, check in zip(places, (False, True), strict=True)
                 )
                 require_check(checked, bare)
-                pairs += turns(each.name, bare, checked, daemon, options)
+                pairs += turns(each.name, (bare, {}), (checked, {}), daemon, options)
     return pairs
 
 
@@ -152,7 +98,7 @@ def running(
     gateway: Gateway, folder: Path, backend: Server, daemon: Server, *, check: bool
 ) -> Iterator[Server]:
     """Run a gateway before `backend`, with or without the check."""
-    port = servers.free_port()
+    port = free_ports()
     write_configuration(gateway, folder, port, backend, daemon)
     config = folder / gateway.template
     if not check:
@@ -168,17 +114,38 @@ def running(
         yield server
 
 
+def free_ports() -> int:
+    """Return a port that is free, as is the next one, where Traefik asks itself.
+
+    Neither is of those that the kernel gives to outgoing connections.
+
+    Raises:
+        LoadError: there is none.
+
+    """
+    for _ in range(200):
+        port = random.SystemRandom().randrange(15_000, 32_000)
+        with contextlib.suppress(OSError):
+            for each in (port, port + 1):
+                socket.create_server((CLIENT, each)).close()
+            return port
+    raise LoadError("no two free ports beside each other")
+
+
 def write_configuration(
     gateway: Gateway, folder: Path, port: int, backend: Server, daemon: Server
 ) -> None:
     """Have `fairvisor gateway` write what the gateway loads."""
-    socket = folder.parent / "daemon/fv.sock"
-    way = f"unix:{socket}" if gateway.unix else f"127.0.0.1:{daemon.port}"
+    ways = {
+        "unix": f"unix:{folder.parent}/daemon/fv.sock",
+        "envoy-unix": f"unix:{folder.parent}/daemon/envoy.sock",
+        "tcp": f"127.0.0.1:{daemon.port}",
+    }
     command = [sys.executable, "-m", "daemon.cli.main", "gateway", gateway.name]
     options = [
         f"--upstream=http://127.0.0.1:{backend.port}",
         f"--listen=127.0.0.1:{port}",
-        f"--daemon={way}",
+        f"--daemon={ways[gateway.way]}",
         "--timeout=10000",
         f"--write={folder}",
     ]
@@ -219,11 +186,13 @@ def status(server: Server, path: str) -> int:
         link.close()
 
 
-def turns(name: str, bare: Server, checked: Server, daemon: Server, options: Options) -> list[Pair]:
+def turns(name: str, bare: Asked, checked: Asked, daemon: Server, options: Options) -> list[Pair]:
     """Warm up, then load both in turns; check that the load was charged."""
     chosen = variant()
-    requests = Requests({}, path=PATH)
-    loads = {False: Load(bare, requests), True: Load(checked, requests)}
+    loads = {
+        check: Load(server, Requests(headers, path=DECISION if headers else PATH))
+        for check, (server, headers) in ((False, bare), (True, checked))
+    }
     for each in loads.values():
         each.run(WARM_UP_SECONDS, max(options.connections))
     started = time.monotonic()
@@ -233,7 +202,7 @@ def turns(name: str, bare: Server, checked: Server, daemon: Server, options: Opt
     for _ in range(options.rounds):
         for connections in options.connections:
             for check, load in loads.items():
-                taken = load.run(options.seconds, connections)
+                taken = with_daemon(load, daemon, options.seconds, connections)
                 samples.setdefault((connections, check), []).append(taken)
     after = probe.remaining(daemon, chosen, 1, 2)
     probe.require_charges(
@@ -248,8 +217,18 @@ def turns(name: str, bare: Server, checked: Server, daemon: Server, options: Opt
     ]
 
 
+def with_daemon(load: Load, daemon: Server, seconds: int, connections: int) -> Sample:
+    """Load a server once; its CPU time is that of the server and the daemon together."""
+    before = cpu.seconds(cpu.tree(daemon.pid))
+    taken = load.run(seconds, connections)
+    spent = cpu.seconds(cpu.tree(daemon.pid)) - before
+    if load.server.pid == daemon.pid:
+        return taken
+    return dataclasses.replace(taken, cpu_us=taken.cpu_us + spent * 1e6 / taken.requests)
+
+
 def medians(pair: Pair) -> dict[str, float]:
-    """Return a row's figures, latencies in µs."""
+    """Return a row's figures, latencies in µs, CPU time in µs a request."""
 
     def median(samples: tuple[Sample, ...], figure: Callable[[Sample], float]) -> float:
         return statistics.median(map(figure, samples))
@@ -258,6 +237,7 @@ def medians(pair: Pair) -> dict[str, float]:
         "p50": lambda sample: sample.p50_us,
         "p99": lambda sample: sample.p99_us,
         "rate": lambda sample: sample.rate,
+        "cpu": lambda sample: sample.cpu_us,
     }
     row = {}
     for name, figure in figures.items():
@@ -276,6 +256,9 @@ COLUMNS = {
     "p99 added": "added",
     "rate without": "req/s",
     "rate checked": "checked",
+    "cpu without": "CPU-µs/req",
+    "cpu checked": "checked",
+    "cpu added": "added",
 }
 
 

@@ -87,3 +87,8 @@ def last_words(error: BaseException) -> bytes:
     elif frames:
         line = f"{line} at {frames[-1].filename}:{frames[-1].lineno}"
     return pack([FAILED, line, f"{line}\n{''.join(frames.format())}"])
+
+
+def last_line(line: str) -> bytes:
+    """Return the frame in which a child says why it ends, where that is no fault of its own."""
+    return pack([FAILED, line, line])

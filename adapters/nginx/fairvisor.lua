@@ -12,7 +12,8 @@
 --    on_failure   "closed", "open" or "reads-open": what happens while the daemon does not answer
 --    body         whether the daemon gets the request's body (true)
 
-local Usage = require("fairvisor_usage")
+local cjson = require("cjson.safe")
+local usage = require("fairvisor_usage")
 
 local M = {}
 
@@ -21,6 +22,9 @@ local IDLE_MS = 60000
 local POOL_SIZE = 64
 local SETTLE_ATTEMPTS = 3
 local MAX_BODY = 65536
+local MAX_KEPT = 1048576
+local FIRST_ERROR = 400
+local NOTHING_USED = '{"prompt_tokens":0,"completion_tokens":0}'
 local READS = { GET = true, HEAD = true, OPTIONS = true }
 
 -- Canonical names that do not go to the daemon: connection matters, and what a client must not say
@@ -257,15 +261,17 @@ function M.header_filter()
    local decided = ngx.ctx.fairvisor
    if decided then
       local header = ngx.header
-      decided.usage = Usage.new(ngx.status, header["Content-Type"], header["Content-Encoding"])
+      decided.status = ngx.status
+      decided.usage, decided.unread =
+         usage.collector(header["Content-Type"], header["Content-Encoding"], MAX_KEPT)
    end
 end
 
 -- Watch the answer pass.
 function M.body_filter()
    local decided = ngx.ctx.fairvisor
-   if decided and decided.usage then
-      decided.usage:feed(ngx.arg[1])
+   if decided and decided.usage and ngx.arg[1] then
+      decided.usage.feed(ngx.arg[1])
    end
 end
 
@@ -288,15 +294,41 @@ local function settle(premature, options, body)
    end
 end
 
+-- Return the body of the settlement, or nil and why nothing may be said: an answer without usage
+-- stays charged as it was reserved, but an error that used nothing is given back.
+local function settlement(decided)
+   local text, why = nil, decided.unread
+   if decided.usage then
+      text, why = decided.usage.finish()
+   end
+   local said = '{"reservation":' .. cjson.encode(decided.reservation) .. ","
+   if text then
+      return said .. '"response_body":' .. text .. "}"
+   end
+   if decided.status >= FIRST_ERROR then
+      return said .. '"usage":' .. NOTHING_USED .. "}"
+   end
+   return nil, why
+end
+
 -- Settle what the request had reserved, after the answer.
 function M.log()
    local decided = ngx.ctx.fairvisor
-   local body = decided and decided.usage and decided.usage:settlement(decided.reservation)
-   if body then
-      local ok, err = ngx.timer.at(0, settle, decided.options, body)
-      if not ok then
-         ngx.log(ngx.ERR, "fairvisor: not settled: ", err)
-      end
+   if not decided then
+      return
+   end
+   if not decided.status then
+      ngx.log(ngx.WARN, "fairvisor: a reservation stays charged: no answer was seen")
+      return
+   end
+   local body, why = settlement(decided)
+   if not body then
+      ngx.log(ngx.WARN, "fairvisor: a reservation stays charged: ", why)
+      return
+   end
+   local ok, err = ngx.timer.at(0, settle, decided.options, body)
+   if not ok then
+      ngx.log(ngx.ERR, "fairvisor: not settled: ", err)
    end
 end
 

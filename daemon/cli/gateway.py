@@ -4,7 +4,6 @@ import os
 import re
 from collections.abc import Mapping
 from difflib import get_close_matches
-from fractions import Fraction
 from importlib.resources import as_file, files
 from math import ceil
 from pathlib import Path
@@ -14,17 +13,14 @@ import click
 from adapters.catalogue import GATEWAYS, Gateway, find
 from adapters.template import fill
 from daemon import settings
-from daemon.cli import files as user_files
 from daemon.cli.command import Command
 from daemon.cli.exits import Failure
-from daemon.settings import Address, SettingsError, TcpAddress, UnixAddress
+from daemon.cli.gateway_bundle import LONGEST_DELAY_MS, headers_read, longest_delay, read_bundle
+from daemon.settings import Address, Settings, SettingsError, TcpAddress, UnixAddress
 from daemon.upstream_url import UpstreamUrl, parse_upstream_url
-from protocol.bundle import Bundle, CostBudget
-from protocol.bundle_text import load
 
-LONGEST_DELAY_MS = 30_000
-"""No throttle waits longer (§5.4)."""
 LAST_PORT = 65_535
+_VARIABLES = {"http": "FAIRVISOR_LISTEN", "grpc": "FAIRVISOR_ENVOY_LISTEN"}
 _PLAIN = re.compile(r"[\w.:/\[\]+~-]+", re.ASCII)
 _ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what a listener may say
 
@@ -56,7 +52,8 @@ def _names() -> str:
     "--daemon",
     "reached",
     help="How the gateway reaches the daemon: host:port or unix:/path, for clouds also a URL.  "
-    "[default: the Unix socket of FAIRVISOR_LISTEN, else its first address]",
+    "[default: the Unix socket of FAIRVISOR_LISTEN, else its first address; over gRPC "
+    "FAIRVISOR_ENVOY_LISTEN]",
 )
 @click.option(
     "--on-failure",
@@ -74,6 +71,7 @@ def _names() -> str:
 )
 @click.option(
     "--longest-delay",
+    "delay_asked",
     type=click.IntRange(0, LONGEST_DELAY_MS),
     help="Milliseconds that a throttle may hold a request back.  [default: the longest of the "
     "bundle in FAIRVISOR_CONFIG_FILE]",
@@ -86,7 +84,7 @@ def gateway(  # noqa: PLR0913 - one argument an option
     reached: str | None,
     on_failure: str,
     timeout: int,
-    longest_delay: int | None,
+    delay_asked: int | None,
     write: str | None,
 ) -> None:
     """Print the configuration that makes the gateway NAME ask this daemon; without NAME, list them.
@@ -102,15 +100,20 @@ def gateway(  # noqa: PLR0913 - one argument an option
             f"{name} can only be {' or '.join(chosen.on_failure)}, not '{on_failure}'",
             param_hint="--on-failure",
         )
-    daemon, way = _reached(chosen, reached)
-    delay = 0 if chosen.waits else _delay(longest_delay)
+    try:
+        loaded = settings.load(settings.without_secrets(os.environ))
+    except SettingsError as error:
+        raise Failure(str(error)) from None
+    daemon, way = _reached(chosen, reached, loaded)
+    delay = 0 if chosen.waits else _delay(delay_asked, loaded)
     values = {
         **daemon,
+        **_reading_values(chosen, loaded),
         **_listen_values(listen),
         **_upstream_values(upstream),
         **_timeout_values(timeout, timeout + delay),
     }
-    words = {on_failure, way}
+    words = {on_failure, way, *chosen.words}
     if write is not None:
         _check_plain(str(Path(write).absolute()), "--write")
         _write(chosen, Path(write), values, words)
@@ -132,7 +135,7 @@ def _chosen(name: str) -> Gateway:
     return found
 
 
-def _reached(chosen: Gateway, reached: str | None) -> tuple[dict[str, str], str]:
+def _reached(chosen: Gateway, reached: str | None, loaded: Settings) -> tuple[dict[str, str], str]:
     """Return the values that say where the daemon is, and the word for the way there."""
     if chosen.remote and reached is not None and "://" in reached:
         _check_plain(reached, "--daemon")
@@ -143,12 +146,12 @@ def _reached(chosen: Gateway, reached: str | None) -> tuple[dict[str, str], str]
         if url.base_path:
             raise click.BadParameter("must be a URL without a path", param_hint="--daemon")
         return {"daemon_url": reached.rstrip("/")}, "tcp"
-    address = _daemon(chosen, reached)
-    _check_plain(str(address), "FAIRVISOR_LISTEN" if reached is None else "--daemon")
+    address = _daemon(chosen, reached, loaded)
+    _check_plain(str(address), _VARIABLES[chosen.asks] if reached is None else "--daemon")
     return _address_values(address), "unix" if isinstance(address, UnixAddress) else "tcp"
 
 
-def _daemon(chosen: Gateway, reached: str | None) -> Address:
+def _daemon(chosen: Gateway, reached: str | None, loaded: Settings) -> Address:
     """Return where the gateway finds the daemon."""
     if reached is not None:
         address = _one_address(reached, "--daemon")
@@ -158,54 +161,45 @@ def _daemon(chosen: Gateway, reached: str | None) -> Address:
                 param_hint="--daemon",
             )
         return address
-    try:
-        addresses = settings.load(settings.without_secrets(os.environ)).listen
-    except SettingsError as error:
-        raise Failure(str(error)) from None
+    addresses = loaded.listen
+    if chosen.asks == "grpc":
+        addresses = () if loaded.envoy_listen is None else (loaded.envoy_listen,)
     sockets = [each for each in addresses if isinstance(each, UnixAddress)]
     if sockets and chosen.unix:
         return sockets[0]
     for address in addresses:
         if isinstance(address, TcpAddress) and address.port:
             return TcpAddress(_ANYWHERE.get(address.host, address.host), address.port)
+    if not addresses:
+        raise Failure(
+            "FAIRVISOR_ENVOY_LISTEN is not set, so that the daemon answers no gRPC; "
+            "set it for both, for example to unix:/run/fairvisor/envoy.sock, or use --daemon"
+        )
     raise Failure(
-        "FAIRVISOR_LISTEN names no address that a gateway could be told; "
+        f"{_VARIABLES[chosen.asks]} names no address that a gateway could be told; "
         "set it, or use --daemon=host:port"
     )
 
 
-def _delay(asked: int | None) -> int:
+def _delay(asked: int | None, loaded: Settings) -> int:
     """Return the longest delay in milliseconds that a decision may come with."""
     if asked is not None:
         return asked
-    try:
-        loaded = settings.load(os.environ)
-    except SettingsError as error:
-        raise Failure(str(error)) from None
-    if loaded.config_file is None:
-        return 0
-    text = user_files.read(loaded.config_file, user_files.MAX_BUNDLE_BYTES)
-    bundle = load(text, now=0.0, signing_key=loaded.signing_key).bundle
-    if bundle is None:
-        raise Failure(
-            f"{loaded.config_file}: not a valid bundle (`fairvisor validate` says why); "
-            "name the longest delay of your throttles with --longest-delay"
-        )
-    return longest_delay(bundle)
+    bundle = read_bundle(loaded)
+    return 0 if bundle is None else longest_delay(bundle)
 
 
-def longest_delay(bundle: Bundle) -> int:
-    """Return the milliseconds of the longest throttle that a bundle's policies know (§5.4)."""
-    longest = Fraction(0)
-    for policy in bundle.policies:
-        if policy.loop_detection is not None and policy.loop_detection.action == "throttle":
-            return LONGEST_DELAY_MS
-        fallback = [policy.fallback_limit] if policy.fallback_limit else []
-        for rule in [*policy.rules, *fallback]:
-            if isinstance(rule.algorithm, CostBudget):
-                delays = [each.delay_ms for each in rule.algorithm.stages]
-                longest = max(longest, *delays, Fraction(0))
-    return min(ceil(longest), LONGEST_DELAY_MS)
+def _reading_values(chosen: Gateway, loaded: Settings) -> dict[str, str]:
+    """Return what says how much the daemon reads of a request, and which headers."""
+    values = {"max_body_bytes": str(loaded.max_body_bytes)}
+    if chosen.name == "envoy-ratelimit":
+        entries = [
+            f'- request_headers: {{header_name: "{name}", descriptor_key: "{name}", '
+            "skip_if_absent: true}"
+            for name in headers_read(read_bundle(loaded))
+        ]
+        values["header_entries"] = ("\n" + " " * 28).join(entries)
+    return values
 
 
 def _one_address(text: str, option: str) -> Address:

@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 import time
+from importlib.util import find_spec
 
 import click
 import uvloop
@@ -24,6 +25,13 @@ from shard.stores.folder import StateError
 
 _FEW_CONNECTIONS = 1024
 """Room for fewer than these is told also to who did not ask for more."""
+
+GRPC_MODULES = (
+    "grpc.aio",
+    "envoy.service.auth.v3.external_auth_pb2",
+    "envoy.service.ratelimit.v3.rls_pb2",
+)
+"""What the extra `fairvisor[envoy]` brings."""
 
 
 def _variables() -> str:
@@ -59,6 +67,7 @@ def serve(*, check: bool) -> None:
         country_lookup(settings.geoip_file)
         tor_exits(settings.tor_exits_file)
         _check_proxies(settings)
+        _check_grpc(settings)
         if check:
             check_parts(settings.state_dir)
     except (SettingsError, LookupFileError, HandoverError, StateError) as error:
@@ -121,6 +130,20 @@ def _check_proxies(settings: Settings) -> None:
         TrustedProxies.parse(settings.trusted_proxies)
     except ValueError as error:
         raise SettingsError(f"FAIRVISOR_TRUSTED_PROXIES: {error}") from None
+
+
+def _check_grpc(settings: Settings) -> None:
+    if settings.envoy_listen is None:
+        return
+    try:  # another package may own the names `grpc` and `envoy`
+        found = all(find_spec(name) for name in GRPC_MODULES)
+    except ImportError:
+        found = False
+    if not found:
+        raise SettingsError(
+            "FAIRVISOR_ENVOY_LISTEN needs gRPC, which is not installed: "
+            "run pip install 'fairvisor[envoy]', or unset it and let Envoy ask over HTTP"
+        )
 
 
 def fail(message: str) -> None:

@@ -17,11 +17,13 @@ def main() -> None:
         from daemon.front.process import Role, run  # noqa: PLC0415
         from daemon.settings import load  # noqa: PLC0415
 
+        envoy = listen_fds.removeprefix("envoy=") if listen_fds.startswith("envoy=") else ""
         role = Role(
             index=int(index),
             control_fd=int(control_fd),
-            listen_fds=tuple(map(int, listen_fds.split(","))),
+            listen_fds=() if envoy else tuple(map(int, listen_fds.split(","))),
             shard_paths=tuple(shard_paths),
+            envoy=envoy,
         )
         orders = first_orders(role.control_fd)
         run(role, load({**os.environ, **orders.secrets}), orders)

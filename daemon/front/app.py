@@ -248,7 +248,8 @@ _AFTER_PREFIX = {b"", b"/", b"?"}
 class Exchange:
     """One decision on its way: owner of the shards' replies, writer of the answer.
 
-    With `deliver` somebody else writes it, to `request` as the proxy reads it.
+    With `deliver` somebody else writes it, to `request` as they read it, and `connection` may be
+    None.
     """
 
     __slots__ = ("_app", "_connection", "_deliver", "_dialect", "_engine", "_evaluation",
@@ -258,7 +259,7 @@ class Exchange:
     def __init__(  # noqa: PLR0913 - whose, from whom, in which words, and for whom
         self,
         app: App,
-        connection: HttpConnection,
+        connection: HttpConnection | None,
         inbound: Inbound,
         dialect: Dialect = dialects.NATIVE,
         request: Request | None = None,
@@ -268,7 +269,7 @@ class Exchange:
         self._request = request
         self._deliver = deliver
         self._app = app
-        self._connection = connection
+        self._connection: HttpConnection = connection  # type: ignore[assignment]  # see above
         self._finished: Finished | None = None
         self.inbound = inbound
         self._started = perf_counter()
@@ -341,6 +342,18 @@ class Exchange:
             return
         undos = evaluation.undos(finished.outcome.refused_at).get(shard)
         if undos:
+            self._app.links[shard].undo(self._engine.generation, undos)
+
+    def take_back(self) -> None:
+        """Undo all charges of a request that was allowed, also those that are told late."""
+        finished = self._finished
+        if finished is None or finished.outcome is None or not self._evaluation.parts:
+            return
+        if finished.decision.action == "reject":
+            return
+        # As if a last check of another shard had refused.
+        last = finished.outcome.refused_at = len(self._evaluation.checks) - 1
+        for shard, undos in self._evaluation.undos(last).items():
             self._app.links[shard].undo(self._engine.generation, undos)
 
     def _finish(self) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from typing import Protocol
 
+from protocol import control
 from protocol.frames import FrameReader
 
 
@@ -15,7 +16,7 @@ class Front(Protocol):
     def hear(self, message: list[object]) -> None:
         """Do what the supervisor says."""
 
-    def die(self, error: Exception) -> None:
+    def die(self, words: bytes) -> None:
         """End at once, and say why."""
 
     def orphaned(self) -> None:
@@ -40,7 +41,7 @@ class ControlSocket(asyncio.Protocol):
                 self._front.hear(message)
         except Exception as error:  # noqa: BLE001 - the last thing this process does
             # A front that does not do as it is told must be replaced, not linger half switched.
-            self._front.die(error)
+            self._front.die(control.last_words(error))
 
     def connection_lost(self, _error: Exception | None) -> None:
         """Tell the front that it is alone."""

@@ -39,6 +39,7 @@ from daemon.front.records import RecordWriter
 from daemon.front.scrapes import Scrapes
 from daemon.front.server import GRACE_SECONDS, Server
 from daemon.front.settler import Settler
+from daemon.front.surroundings import Doors
 from daemon.front.tally import Tally
 from daemon.front.unforeseen import tell_by_place
 from daemon.front.upstream_headers import injected_headers, parse_strip_list
@@ -64,17 +65,21 @@ STDOUT = 1
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """What the supervisor gave this front: its number, its descriptors, where the shards are."""
+    """What the supervisor gave this front: its number, its descriptors, where the shards are.
+
+    With `envoy`, an address, it has no listeners, and answers Envoy's gRPC there.
+    """
 
     index: int
     control_fd: int
     listen_fds: tuple[int, ...]
     shard_paths: tuple[str, ...]
+    envoy: str = ""
 
 
 def run(role: Role, settings: Settings, orders: Orders) -> None:
     """Serve until told to drain, or until the supervisor is gone."""
-    setproctitle(f"fairvisor: front {role.index}")
+    setproctitle("fairvisor: envoy" if role.envoy else f"fairvisor: front {role.index}")
     start_logging(settings.log_level)
     # The supervisor alone decides when a child goes; a terminal's or a service manager's signal to
     # the whole group must not cut requests off.
@@ -147,30 +152,33 @@ class _Front:
         self._proxy = self._behind(links)
         most_bodies = max(settings.max_body_memory, settings.max_body_bytes)
         self._census = ClientCensus(self._tally, quiet, self._loop.time, most_bodies)
-        self._servers = self._open_doors()
+        self._doors = self._open_doors()
         await self._attach()
         await self._stopped.wait()
         self._writer.close(FLUSH_SECONDS)
         for link in links:
             link.stop()
 
-    def _open_doors(self) -> list[Server]:
+    def _open_doors(self) -> list[tuple[Doors, tuple[int, ...]]]:
         """Return a server for each listener, so that a full one leaves the others alone."""
         settings, role = self._settings, self._role
+        if role.envoy:
+            from daemon.front.envoy.server import EnvoyServer  # noqa: PLC0415 - an optional extra
+
+            return [(EnvoyServer(self._app, settings, self._trusted.trusts, role.envoy), ())]
         room = descriptors.front_room(settings, len(role.listen_fds))
         peers = PeerCounts(settings.max_connections_per_peer)
-        return [
-            Server(
-                self._proxy or self._app,
-                settings,
-                self._trusted,
-                self._census,
-                peers,
-                max_connections=min(settings.max_connections, room.clients),
-                max_turned_away=room.turned_away,
-            )
-            for _ in role.listen_fds
-        ]
+        doors = partial(
+            Server,
+            self._proxy or self._app,
+            settings,
+            self._trusted,
+            self._census,
+            peers,
+            max_connections=min(settings.max_connections, room.clients),
+            max_turned_away=room.turned_away,
+        )
+        return [(doors(), (fd,)) for fd in role.listen_fds]
 
     def _behind(self, links: list[Link]) -> ProxyApp | None:
         """Return the proxy in front of the decision API, None where there is none."""
@@ -287,8 +295,12 @@ class _Front:
             async with asyncio.timeout(self._patience):
                 for link in self._app.links:
                     await link.connected()
-        for server, fd in zip(self._servers, self._role.listen_fds, strict=True):
-            await server.listen([socket.socket(fileno=fd)], self._settings.backlog)
+        try:
+            for doors, fds in self._doors:
+                sockets = [socket.socket(fileno=fd) for fd in fds]
+                await doors.listen(sockets, self._settings.backlog)
+        except OSError as error:  # nobody else would hear of it
+            self.die(control.last_line(str(error)))
         self._tell(control.READY)
 
     async def _retire(self) -> None:
@@ -304,7 +316,7 @@ class _Front:
 
     async def _drain(self, seconds: float) -> None:
         self._app.draining = True
-        await asyncio.gather(*[server.drain(seconds) for server in self._servers])
+        await asyncio.gather(*[doors.drain(seconds) for doors, _ in self._doors])
         if self._proxy is not None:
             await self._proxy.settled(SETTLE_SECONDS)
         self._tell(control.TALLY, 0, self._snapshot())
@@ -312,7 +324,7 @@ class _Front:
 
     def _snapshot(self) -> list[object]:
         self._tally.put("records_dropped_total", self._writer.dropped)
-        self._tally.put("connections", sum(server.connections for server in self._servers))
+        self._tally.put("connections", sum(doors.connections for doors, _ in self._doors))
         self._tally.put("request_body_bytes", self._census.bodies)
         losses = sum((link.losses for link in self._app.links), Counter())
         self._tally.put("upstream_connections", self._upstreams.opened)
@@ -324,9 +336,9 @@ class _Front:
             self._tally.put("charges_unconfirmed_total", count, (kind,))
         return self._tally.snapshot(now_us())
 
-    def die(self, error: Exception) -> None:
+    def die(self, words: bytes) -> None:
         """Tell the supervisor why and end at once."""
-        os.write(self._role.control_fd, control.last_words(error))
+        os.write(self._role.control_fd, words)
         os._exit(1)
 
     def orphaned(self) -> None:

@@ -1,5 +1,6 @@
 """What a connection needs from around it: bounds, someone who answers, and the roll call."""
 
+import socket
 from typing import TYPE_CHECKING, Protocol
 
 from daemon.front.request_reader import Inbound
@@ -104,6 +105,21 @@ class Watcher(Protocol):
 
     def upload_ended(self) -> None:
         """Hear that the request's body is complete."""
+
+
+class Doors(Protocol):
+    """Where requests come in."""
+
+    @property
+    def connections(self) -> int:
+        """Open connections, as far as they are known."""
+        ...
+
+    async def listen(self, sockets: list[socket.socket], backlog: int, /) -> None:
+        """Start to accept, on these sockets if there are any; so many may wait to be taken."""
+
+    async def drain(self, seconds: float) -> None:
+        """Accept nothing new, answer what is under way, cut what takes longer than `seconds`."""
 
 
 class Server(Protocol):

@@ -22,6 +22,8 @@ _ELSEWHERE = (
 )
 _OVERRIDES = frozenset(provider.override for provider in PROVIDERS.values())
 _PREFIX = "FAIRVISOR_"
+_ASKED = ("decision_service", "hybrid")
+"""The modes that answer gateways."""
 
 
 def load(environ: Mapping[str, str]) -> Settings:
@@ -49,6 +51,11 @@ def load(environ: Mapping[str, str]) -> Settings:
         raise SettingsError(
             "FAIRVISOR_BACKEND_URL is not set: mode reverse_proxy needs it, "
             "for example http://127.0.0.1:9000"
+        )
+    if values["envoy_listen"] is not None and values["mode"] not in _ASKED:
+        raise SettingsError(
+            f"FAIRVISOR_ENVOY_LISTEN: in mode {values['mode']} no gateway asks; "
+            f"it needs FAIRVISOR_MODE {' or '.join(_ASKED)}"
         )
     values["state_dir"] = _state_dir(environ, values["state_dir"], values["durability"])
     values["provider_urls"] = _provider_urls(environ)

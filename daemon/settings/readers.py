@@ -17,7 +17,7 @@ def parse_listen(text: str) -> tuple[Address, ...]:
     Raises:
         ValueError: an entry is not an address; the message names it and the fix.
     """
-    addresses = tuple(_address(part.strip()) for part in text.split(",") if part.strip())
+    addresses = tuple(parse_address(part.strip()) for part in text.split(",") if part.strip())
     if not addresses:
         raise ValueError("needs at least one host:port or unix:/path")
     if len(set(addresses)) != len(addresses):
@@ -25,7 +25,12 @@ def parse_listen(text: str) -> tuple[Address, ...]:
     return addresses
 
 
-def _address(text: str) -> Address:
+def parse_address(text: str) -> Address:
+    """Return the listener that a `host:port`, `[v6]:port` or `unix:/path` describes.
+
+    Raises:
+        ValueError: it is not an address; the message names it and the fix.
+    """
     if text.startswith("unix:"):
         path = text.removeprefix("unix:")
         if not path.startswith("/") or len(os.fsencode(path)) > _SUN_PATH_MAX:

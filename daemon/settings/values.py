@@ -47,6 +47,8 @@ class Settings:
     mode: str
     config_file: str | None
     listen: tuple[Address, ...]
+    envoy_listen: Address | None
+    """Where Envoy asks over gRPC; None if it does not."""
     trusted_proxies: str
     worker_processes: int
     shards: int

@@ -11,6 +11,7 @@ from daemon.settings.readers import (
     count,
     milliseconds,
     one_of,
+    parse_address,
     parse_listen,
     parse_size,
     positive,
@@ -44,6 +45,13 @@ VARIABLES: tuple[Variable, ...] = (
         "127.0.0.1:8080",
         "comma list of host:port, [ipv6]:port and unix:/path",
         parse_listen,
+    ),
+    Variable(
+        "FAIRVISOR_ENVOY_LISTEN",
+        "envoy_listen",
+        None,
+        "host:port or unix:/path where Envoy asks over gRPC; needs pip install 'fairvisor[envoy]'",
+        parse_address,
     ),
     Variable(
         "FAIRVISOR_TRUSTED_PROXIES",

@@ -84,8 +84,8 @@ class Child:
 
     @property
     def kind(self) -> str:
-        """What it is: front, shard or keeper."""
-        return self.name.partition(" ")[0]
+        """What it is: front, envoy, shard or keeper."""
+        return self.name.replace(",", " ").partition(" ")[0]
 
     @property
     def pid(self) -> int | None:

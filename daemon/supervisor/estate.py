@@ -10,10 +10,12 @@ from daemon.supervisor.admin.service import AdminService
 from daemon.supervisor.collection import Collection
 from daemon.supervisor.family import Family
 from daemon.supervisor.handover import Handover
-from daemon.supervisor.listeners import Listeners, RuntimeFolder
+from daemon.supervisor.listeners import Listeners, RuntimeFolder, let_go, reserve
 from daemon.supervisor.oversight import Oversight
 from daemon.supervisor.reload import Reloader
 from daemon.supervisor.storage import Storage
+
+ENVOY_LISTEN = "FAIRVISOR_ENVOY_LISTEN"
 
 
 class Estate:
@@ -31,6 +33,8 @@ class Estate:
         oversight: Oversight,
     ) -> None:
         self.listeners = Listeners()
+        self.envoy = ""
+        """Where one more front answers Envoy's gRPC."""
         self._storage = storage
         self._family = family
         self._reloader = reloader
@@ -59,8 +63,17 @@ class Estate:
             self._oversight.hung.update(left.hung)
             self._family.adopt(left.fronts)
         stack.callback(self.folder.remove)
+        if settings.envoy_listen is not None:
+            inherited = left is not None
+            self.envoy, kept = reserve(settings.envoy_listen, ENVOY_LISTEN, inherited=inherited)
+            stack.callback(let_go, self.envoy, kept)
         self.admin = AdminService(settings.admin_socket)
         stack.callback(self.admin.remove)
+
+    @property
+    def names(self) -> list[str]:
+        """The addresses that clients may ask at."""
+        return [*self.listeners.names, *([f"{self.envoy} (gRPC)"] if self.envoy else [])]
 
     def handover(self) -> Handover:
         """Return the record of it for another program."""

@@ -39,8 +39,15 @@ class Family:
         """Every child that is meant to be there."""
         return self.fronts + self.shards + self.keepers
 
-    def start(self, folder: RuntimeFolder, listeners: Sequence[socket]) -> None:
+    @property
+    def http_fronts(self) -> int:
+        """The number of fronts that answer over HTTP."""
+        return sum(front.kind == "front" for front in self.fronts)
+
+    def start(self, folder: RuntimeFolder, listeners: Sequence[socket], envoy: str = "") -> None:
         """Start the children; shards wait until what earlier runs have left is in order.
+
+        `envoy` is an address at which one more front answers Envoy's gRPC.
 
         Raises:
             ListenError: there is no place for the shards' sockets.
@@ -53,6 +60,8 @@ class Family:
         self.fronts += [
             self._front(index, fds, paths) for index in range(self._settings.worker_processes)
         ]
+        if envoy:
+            self.fronts.append(self._envoy(envoy, paths))
         if self._storage.path is not None:
             self.keepers.append(self._keeper(str(self._storage.path)))
         for child in self.keepers + self.fronts:
@@ -123,6 +132,11 @@ class Family:
     def _front(self, index: int, fds: Sequence[int], paths: Sequence[str]) -> Child:
         arguments = (str(index), "{control}", ",".join(map(str, fds)), *paths)
         return Child(f"front {index}", "daemon.front", arguments, fds, self._parent)
+
+    def _envoy(self, address: str, paths: Sequence[str]) -> Child:
+        where = f"envoy={address}".replace("{", "{{").replace("}", "}}")
+        arguments = (str(len(self.fronts)), "{control}", where, *paths)
+        return Child("envoy", "daemon.front", arguments, (), self._parent)
 
     def _keeper(self, path: str) -> Child:
         arguments = ("{control}", path.replace("{", "{{").replace("}", "}}"))

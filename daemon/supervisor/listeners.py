@@ -66,8 +66,12 @@ class Listeners:
                 Path(path).unlink(missing_ok=True)
 
 
-def bind(address: Address, backlog: int = BACKLOG) -> socket.socket:
+def bind(
+    address: Address, backlog: int = BACKLOG, variable: str = "FAIRVISOR_LISTEN"
+) -> socket.socket:
     """Return a listening, inheritable socket; `backlog` connections may wait to be taken.
+
+    `variable` is who asks for it.
 
     Raises:
         ListenError: the address is in use, not ours, or not permitted.
@@ -77,7 +81,53 @@ def bind(address: Address, backlog: int = BACKLOG) -> socket.socket:
             return _bind_tcp(address, backlog)
         return _bind_unix(address, backlog)
     except OSError as error:
-        raise ListenError(_explain(address, error)) from None
+        raise ListenError(_explain(address, error, variable)) from None
+
+
+def reserve(
+    address: Address, variable: str, *, inherited: bool = False
+) -> tuple[str, socket.socket | None]:
+    """Return the address that a child may bind by itself, again and again, and what keeps it free.
+
+    A port is kept by a socket that shares it and never listens (SO_REUSEPORT, socket(7)); a port 0
+    is chosen. What was left of a Unix socket is removed. `inherited`: a child of the program before
+    this one may still have it.
+
+    Raises:
+        ListenError: the address is in use, not ours, or not permitted.
+    """
+    if inherited and isinstance(address, UnixAddress):
+        Path(address.path).unlink(missing_ok=True)
+        return str(address), None
+    if inherited and isinstance(address, TcpAddress) and address.port:
+        return str(address), _share(address, address.port, variable)
+    # Shared ports would let a second daemon in unseen: first ask for it as one's own.
+    with bind(address, variable=variable) as sock:
+        if isinstance(address, UnixAddress):
+            Path(address.path).unlink()
+            return str(address), None
+        port = sock.getsockname()[1]
+    return str(TcpAddress(address.host, port)), _share(address, port, variable)
+
+
+def _share(address: TcpAddress, port: int, variable: str) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    kept = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        kept.bind((address.host, port))
+    except OSError as error:
+        kept.close()
+        raise ListenError(_explain(address, error, variable)) from None
+    return kept
+
+
+def let_go(address: str, kept: socket.socket | None) -> None:
+    """Free the port of a front that binds by itself, or remove the socket that it left."""
+    if kept is not None:
+        kept.close()
+    else:
+        Path(address.removeprefix("unix:")).unlink(missing_ok=True)
 
 
 def _bind_tcp(address: TcpAddress, backlog: int) -> socket.socket:
@@ -138,7 +188,7 @@ def _name(sock: socket.socket) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _explain(address: Address, error: OSError) -> str:
+def _explain(address: Address, error: OSError, variable: str) -> str:
     why = {
         errno.EADDRINUSE: "is already in use; stop what listens there or choose another address",
         errno.EACCES: "is not permitted for this user",
@@ -146,7 +196,7 @@ def _explain(address: Address, error: OSError) -> str:
         errno.ENOENT: "lies in a folder that does not exist",
         errno.ENOTDIR: "lies in something that is not a folder",
     }.get(error.errno or 0, os.strerror(error.errno or 0))
-    return f"FAIRVISOR_LISTEN: {address} {why}"
+    return f"{variable}: {address} {why}"
 
 
 class RuntimeFolder:

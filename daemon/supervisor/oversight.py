@@ -52,7 +52,7 @@ class Oversight:
         return (
             f"{f'not ready: {self.reason}; ' if self.reason else ''}"
             f"bundle version {bundle.version} with {len(bundle.policies)} policies,"
-            f" {len(family.fronts)} front(s), {len(family.shards)} shard(s)"
+            f" {family.http_fronts} front(s), {len(family.shards)} shard(s)"
         )
 
     async def regularly(self) -> None:

@@ -101,7 +101,9 @@ class Supervisor:
                 self._estate.take(self._settings, self._left, stack)
                 stack.callback(self._family.kill)
                 signal.pthread_sigmask(signal.SIG_UNBLOCK, upgrade.WAITING)
-                self._family.start(self._estate.folder, self._estate.listeners.sockets)
+                self._family.start(
+                    self._estate.folder, self._estate.listeners.sockets, self._estate.envoy
+                )
             except (ListenError, StateError) as error:
                 self._failure = str(error)
             else:
@@ -112,7 +114,7 @@ class Supervisor:
         return 0
 
     async def _serve(self) -> None:
-        self._task(self._announce(self._estate.listeners.names))
+        self._task(self._announce(self._estate.names))
         self._task(self._manager.keep_alive(lambda: self._healthy))
         self._regular = (
             self._task(self._oversight.regularly()),

@@ -5,15 +5,37 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from bench.gateways import GATEWAYS, Gateway, Pair, medians, table
+from adapters import catalogue
+from bench.gateway_programs import GATEWAYS, Gateway
+from bench.gateways import Pair, medians, table
 from bench.load import Sample
 from daemon.cli.main import main
 
-CHECKS = ("auth_request /_fairvisor", "access_by_lua")
+CHECKS = {
+    "nginx": "auth_request /_fairvisor",
+    "nginx-lua": "access_by_lua",
+    "kong": "name: fairvisor",
+    "caddy": "\timport fairvisor\n",
+    "envoy": "filters.http.ext_authz",
+    "envoy-grpc": "filters.http.ext_authz",
+    "envoy-ratelimit": "filters.http.ratelimit",
+    "haproxy": "http-request lua.fairvisor",
+    "traefik": "middlewares: [fairvisor]",
+}
+FORWARDS = {
+    "nginx": "proxy_pass http://127.0.0.1:9000;",
+    "nginx-lua": "proxy_pass http://127.0.0.1:9000;",
+    "kong": "url: http://127.0.0.1:9000",
+    "caddy": "invoke service",
+    "haproxy": "default_backend service",
+    "traefik": "service: service",
+}
+ENVOY = "route: {cluster: service, timeout: 0s}"
+TESTED = {gateway.name for gateway in catalogue.GATEWAYS if not gateway.remote}
 
 
 def sample(p50: float, p99: float, rate: float) -> Sample:
-    return Sample(1000, 4, rate, p50, p99, 10.0)
+    return Sample(1000, 4, rate, p50, p99, 1e6 / rate)
 
 
 PAIR = Pair(
@@ -33,11 +55,15 @@ def test_the_check_and_nothing_else_is_taken_out(
     assert CliRunner().invoke(main, ["gateway", gateway.name, *options]).exit_code == 0
     text = (tmp_path / gateway.template).read_text()
     bare = gateway.unchecked(text)
-    assert any(check in text for check in CHECKS)
-    assert not any(check in bare for check in CHECKS)
+    assert CHECKS[gateway.name] in text
+    assert CHECKS[gateway.name] not in bare
     assert bare.count("{") == bare.count("}")
-    assert "proxy_pass http://127.0.0.1:9000;" in bare
+    assert FORWARDS.get(gateway.name, ENVOY) in bare
     assert bare.count("location") == text.count("location")
+
+
+def test_every_gateway_that_runs_here_is_measured() -> None:
+    assert {gateway.name for gateway in GATEWAYS} == TESTED
 
 
 def test_a_row_is_the_medians_and_what_lies_between() -> None:
@@ -50,4 +76,5 @@ def test_a_row_is_the_medians_and_what_lies_between() -> None:
 def test_the_table_has_a_row_a_pair() -> None:
     head, row = table([PAIR]).splitlines()
     assert head.split()[:2] == ["gateway", "conns"]
-    assert row.split() == ["nginx", "16", "60", "90", "30", "110", "210", "100", "900", "500"]
+    figures = "60 90 30 110 210 100 900 500 1,111 2,000 889"
+    assert row.split() == ["nginx", "16", *figures.split()]

@@ -157,6 +157,26 @@ def test_what_cannot_be_stored_is_named(environ: dict[str, str], words: str) -> 
         load(environ)
 
 
+def test_envoy_asks_at_one_address() -> None:
+    assert load({}).envoy_listen is None
+    assert load({"FAIRVISOR_ENVOY_LISTEN": "[::1]:9"}).envoy_listen == TcpAddress("::1", 9)
+    where = {"FAIRVISOR_ENVOY_LISTEN": "unix:/a", "FAIRVISOR_MODE": "hybrid"}
+    assert load(where).envoy_listen == UnixAddress("/a")
+    with pytest.raises(SettingsError, match="FAIRVISOR_ENVOY_LISTEN: 'a:1,b:2'"):
+        load({"FAIRVISOR_ENVOY_LISTEN": "a:1,b:2"})
+
+
+@pytest.mark.parametrize("mode", ["reverse_proxy", "wrapper"])
+def test_where_no_gateway_asks_neither_does_envoy(mode: str) -> None:
+    environ = {
+        "FAIRVISOR_MODE": mode,
+        "FAIRVISOR_BACKEND_URL": "http://127.0.0.1:9000",
+        "FAIRVISOR_ENVOY_LISTEN": "unix:/a",
+    }
+    with pytest.raises(SettingsError, match=f"FAIRVISOR_ENVOY_LISTEN: in mode {mode} no gateway"):
+        load(environ)
+
+
 def test_a_reverse_proxy_needs_a_backend() -> None:
     with pytest.raises(SettingsError, match="FAIRVISOR_BACKEND_URL"):
         load({"FAIRVISOR_MODE": "reverse_proxy"})

@@ -37,12 +37,6 @@ def test_there_are_no_commands_that_need_what_is_missing() -> None:
     assert "connect" not in main.list_commands(Context(main))
 
 
-def test_envoy_is_not_spoken_to_in_grpc() -> None:
-    assert "grpc" not in (ROOT / "pyproject.toml").read_text()
-    sources = [path for room in ("adapters", "daemon") for path in (ROOT / room).rglob("*.py")]
-    assert not [path for path in sources if "grpc" in path.read_text()]
-
-
 def test_there_are_no_packages() -> None:
     names = {path.name for path in (*ROOT.iterdir(), *(ROOT / "deploy").rglob("*"))}
     assert not {"Dockerfile", "Chart.yaml", "debian"} & names

@@ -60,15 +60,12 @@ class Subject:
     """How a target reaches daemon and service."""
     refuses_with_json: bool = True
     """Whether what it says while nobody decides is JSON."""
+    ways: tuple[str, ...] = ("unix", "tcp")
+    """How the daemon can be reached, the faster way first."""
 
     @property
     def name(self) -> str:
         return self.gateway.name
-
-    @property
-    def ways(self) -> tuple[str, ...]:
-        """How the daemon can be reached, the faster way first."""
-        return ("unix", "tcp") if self.gateway.unix else ("tcp",)
 
 
 def executable(name: str, how: str) -> str:
@@ -149,6 +146,9 @@ SUBJECTS = (
     Subject(_gateway("kong"), kong_nginx.command),
     Subject(_gateway("caddy"), caddy),
     Subject(_gateway("envoy"), envoy),
+    # One way each: they share Envoy, and the daemon's listener.
+    Subject(_gateway("envoy-grpc"), envoy, ways=("unix",)),
+    Subject(_gateway("envoy-ratelimit"), envoy, ways=("tcp",)),
     Subject(_gateway("haproxy"), haproxy),
-    Subject(_gateway("traefik"), traefik, cleaned, refuses_with_json=False),
+    Subject(_gateway("traefik"), traefik, cleaned, refuses_with_json=False, ways=("tcp",)),
 )

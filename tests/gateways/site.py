@@ -120,27 +120,33 @@ class Site:
 
 @dataclass(frozen=True)
 class Address:
-    """Where the daemon of a test listens, also after a restart."""
+    """Where the daemon of a test listens, also after a restart; `grpc` is for Envoy alone."""
 
     port: int
     path: str
+    grpc: bool = False
 
     @classmethod
-    def fresh(cls, folder: Path) -> "Address":
-        return cls(free_port(), str(folder / "fairvisor.sock"))
+    def fresh(cls, folder: Path, subject: Subject | None = None) -> "Address":
+        grpc = subject is not None and subject.gateway.asks == "grpc"
+        return cls(free_port(), str(folder / "fairvisor.sock"), grpc)
 
-    @property
-    def listen(self) -> str:
-        return f"127.0.0.1:{self.port},unix:{self.path}"
+    def settings(self, way: str) -> dict[str, object]:
+        """Return the listeners as settings of a daemon."""
+        if self.grpc:
+            return {"listen": "127.0.0.1:0", "envoy_listen": self.asked(way)}
+        return {"listen": f"{self.asked('tcp')},{self.asked('unix')}"}
 
-    def daemon_option(self, way: str) -> str:
-        return f"--daemon=unix:{self.path}" if way == "unix" else f"--daemon=127.0.0.1:{self.port}"
+    def asked(self, way: str) -> str:
+        """Return where the gateway asks."""
+        return f"unix:{self.path}" if way == "unix" else f"127.0.0.1:{self.port}"
 
 
-def start_daemon(serve: Serve, bundle: object, address: Address, **settings: object) -> Daemon:
+def start_daemon(
+    serve: Serve, bundle: object, address: Address, way: str = "tcp", **settings: object
+) -> Daemon:
     """Start a daemon that is told that only 127.0.0.1, the gateway, speaks for others."""
-    chosen = {"trusted_proxies": "127.0.0.1/32", **settings}
-    return serve(bundle, listen=address.listen, **chosen)
+    return serve(bundle, **{"trusted_proxies": "127.0.0.1/32"} | address.settings(way) | settings)
 
 
 @contextmanager
@@ -162,14 +168,14 @@ def site(  # noqa: PLR0913 - what a site is made of
     """
     with ExitStack() as stack:
         folder = stack.enter_context(short_folder())
-        where = address or Address.fresh(folder)
-        daemon = start_daemon(serve, bundle, where, **settings)
+        where = address or Address.fresh(folder, subject)
+        daemon = start_daemon(serve, bundle, where, way, **settings)
         service = stack.enter_context(echo.running())
         options = [
             f"--upstream={service.url}",
             f"--on-failure={on_failure}",
             f"--timeout={timeout_ms}",
-            where.daemon_option(way),
+            f"--daemon={where.asked(way)}",
         ]
         port, process = stack.enter_context(_gateway(subject, options, daemon, folder, edit))
         running = Site(subject, way, daemon, service, port, process, folder)

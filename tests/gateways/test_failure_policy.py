@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.e2e.conftest import Answer, Daemon, wait_for
+from tests.e2e.conftest import Answer, wait_for
 from tests.gateways.bundles import CONTRACT
 from tests.gateways.gateways import SUBJECTS, Subject
 from tests.gateways.site import Address, Serve, Site, short_folder, site, start_daemon
@@ -61,10 +61,10 @@ def ask_decided(running: Site, key: str) -> None:
 
 
 @pytest.fixture(name="address")
-def _address() -> Iterator[Address]:
+def _address(subject: Subject) -> Iterator[Address]:
     """Return an address that a daemon can come back to."""
     with short_folder() as folder:
-        yield Address.fresh(folder)
+        yield Address.fresh(folder, subject)
 
 
 @pytest.mark.parametrize(("subject", "policy", "way"), STOPS, ids=STOP_IDS)
@@ -75,16 +75,17 @@ def test_a_stopped_daemon_and_its_return(  # noqa: PLR0913 - three choices and w
         ask_decided(running, f"{a_key}-before")
         assert running.daemon.stop() == 0
         ask_undecided(running, policy, f"{a_key}-down")
-        start_daemon(serve, CONTRACT, address)
+        start_daemon(serve, CONTRACT, address, way)
         wait_for(lambda: decides(running, a_key), PATIENCE, "decisions again")
         ask_decided(running, f"{a_key}-after")
         assert running.process.poll() is None
 
 
 @contextmanager
-def hanging(daemon: Daemon) -> Iterator[None]:
-    """Let the front process accept connections and answer nothing."""
-    front = daemon.pids()["front 0"]
+def hanging(running: Site) -> Iterator[None]:
+    """Let the process that answers the gateway accept connections and answer nothing."""
+    grpc = running.subject.gateway.asks == "grpc"
+    front = running.daemon.pids()["envoy" if grpc else "front 0"]
     os.kill(front, signal.SIGSTOP)
     try:
         yield
@@ -99,6 +100,6 @@ def test_a_daemon_that_hangs_and_goes_on(
     way = subject.ways[0]
     with site(subject, way, serve, CONTRACT, on_failure=policy, timeout_ms=HURRIED_MS) as running:
         wait_for(lambda: decides(running, a_key), PATIENCE, "a first decision")
-        with hanging(running.daemon):
+        with hanging(running):
             ask_undecided(running, policy, f"{a_key}-hung")
         wait_for(lambda: decides(running, a_key), PATIENCE, "decisions again")

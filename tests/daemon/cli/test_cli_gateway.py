@@ -1,6 +1,7 @@
 """`fairvisor gateway`: addresses, delays and mistakes."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,11 +9,15 @@ import pytest
 from click.testing import Result
 
 from adapters.catalogue import GATEWAYS, Gateway
-from daemon.cli.gateway import longest_delay
+from daemon.cli.gateway_bundle import longest_delay
 from protocol.bundle_text import load
 
 Run = Callable[..., Result]
 ROOT = Path(__file__).parents[3]
+REQUIRED = {
+    "required": True,
+    "keys": [{"id": "k", "algorithm": "HS256", "secret": "a secret that is long enough for HS256"}],
+}
 
 
 def stages(*delays: float) -> dict[str, object]:
@@ -163,6 +168,83 @@ def test_a_bundle_that_cannot_be_read_is_a_failure(fairvisor: Run, tmp_path: Pat
     assert fairvisor("gateway", "nginx", asked, FAIRVISOR_CONFIG_FILE="policy.json").exit_code == 0
 
 
+def test_grpc_is_asked_where_envoy_may_ask(fairvisor: Run) -> None:
+    for name in ("envoy-grpc", "envoy-ratelimit"):
+        unset = fairvisor("gateway", name, FAIRVISOR_LISTEN="unix:/run/fv.sock")
+        assert (unset.exit_code, unset.stdout) == (1, "")
+        assert "FAIRVISOR_ENVOY_LISTEN is not set" in unset.stderr
+        text = fairvisor("gateway", name, FAIRVISOR_ENVOY_LISTEN="unix:/run/envoy.sock").stdout
+        assert 'pipe: {path: "/run/envoy.sock"}' in text
+        text = fairvisor("gateway", name, FAIRVISOR_ENVOY_LISTEN="0.0.0.0:8081").stdout
+        assert 'socket_address: {address: "127.0.0.1", port_value: 8081}' in text
+        chosen = fairvisor("gateway", name, FAIRVISOR_ENVOY_LISTEN="127.0.0.1:0")
+        assert chosen.exit_code == 1
+        assert "FAIRVISOR_ENVOY_LISTEN names no address" in chosen.stderr
+
+
+def test_envoy_sends_as_much_of_a_body_as_the_daemon_reads(fairvisor: Run) -> None:
+    settings = {"FAIRVISOR_ENVOY_LISTEN": "unix:/a", "FAIRVISOR_MAX_BODY_BYTES": "64k"}
+    for name in ("envoy", "envoy-grpc"):
+        assert "max_request_bytes: 65536\n" in fairvisor("gateway", name, **settings).stdout
+
+
+@pytest.mark.parametrize(
+    ("document", "names"),
+    [
+        (None, ["authorization", "user-agent", "x-api-key"]),
+        (bundle(), []),
+        (bundle(stages(100)), []),
+        (
+            bundle(
+                {
+                    **stages(100),
+                    "limit_keys": ["header:X_Key", "jwt:sub", "query:a", "ip:country"],
+                    "match": {"ua:bot": "true", "header:x-plan": "free"},
+                }
+            ),
+            ["authorization", "user-agent", "x-key", "x-plan"],
+        ),
+        (
+            bundle(
+                fallback_limit={
+                    "limit_keys": ["header:b"],
+                    "algorithm": "token_bucket",
+                    "algorithm_config": {
+                        "tokens_per_second": 1,
+                        "burst": 1,
+                        "cost_source": "header:x-cost",
+                    },
+                }
+            ),
+            ["b", "x-cost"],
+        ),
+        (
+            json.dumps(
+                {
+                    "bundle_version": 1,
+                    "policies": [],
+                    "kill_switches": [{"scope_key": "header:x-app", "scope_value": "a"}],
+                }
+            ),
+            ["x-app"],
+        ),
+        (json.dumps({"bundle_version": 1, "policies": [], "jwt": REQUIRED}), ["authorization"]),
+    ],
+)
+def test_a_descriptor_has_an_entry_for_each_header_that_counts(
+    fairvisor: Run, tmp_path: Path, document: str | None, names: list[str]
+) -> None:
+    settings = {"FAIRVISOR_ENVOY_LISTEN": "unix:/a"}
+    if document is not None:
+        (tmp_path / "policy.json").write_text(document)
+        settings["FAIRVISOR_CONFIG_FILE"] = "policy.json"
+    result = fairvisor("gateway", "envoy-ratelimit", **settings)
+    assert result.exit_code == 0, result.stderr
+    line = r'^ {28}- request_headers: \{header_name: "([^"]*)", .*skip_if'
+    entry = re.compile(line, re.MULTILINE)
+    assert entry.findall(result.stdout) == names
+
+
 def test_it_writes_all_files(fairvisor: Run, tmp_path: Path) -> None:
     printed = fairvisor("gateway", "nginx").stdout
     result = fairvisor("gateway", "nginx", "--write=etc/nginx")
@@ -191,7 +273,13 @@ def test_every_gateway_can_be_written_with_every_policy(
 ) -> None:
     seen = set()
     for way in gateway.on_failure:
-        result = fairvisor("gateway", gateway.name, f"--on-failure={way}", f"--write={way}")
+        result = fairvisor(
+            "gateway",
+            gateway.name,
+            f"--on-failure={way}",
+            f"--write={way}",
+            FAIRVISOR_ENVOY_LISTEN="127.0.0.1:8081",
+        )
         assert result.exit_code == 0, result.stderr
         for name in (gateway.template, *gateway.companions):
             assert f"Wrote {way}/{name}\n" in result.stdout

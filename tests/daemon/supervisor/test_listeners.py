@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from daemon.settings import TcpAddress, UnixAddress
-from daemon.supervisor.listeners import ListenError, RuntimeFolder, bind
+from daemon.supervisor.listeners import ListenError, RuntimeFolder, bind, reserve
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
@@ -58,6 +58,42 @@ def test_a_file_is_not_taken_for_a_socket(tmp_path: Path) -> None:
     with pytest.raises(ListenError, match="is already in use"):
         bind(UnixAddress(str(path)))
     assert path.read_text() == "precious"
+
+
+def test_a_reserved_port_is_kept_for_who_shares_it() -> None:
+    where, kept = reserve(TcpAddress("127.0.0.1", 0), "FAIRVISOR_ENVOY_LISTEN")
+    assert kept is not None
+    host, _, port = where.rpartition(":")
+    with kept:
+        with pytest.raises(ListenError, match="FAIRVISOR_LISTEN"):
+            bind(TcpAddress(host, int(port)))
+        for _ in range(2):  # also after its owner was killed
+            with socket.socket() as owner:
+                owner.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+                owner.bind((host, int(port)))
+                owner.listen()
+                # What only keeps the port takes no connections.
+                for _ in range(20):
+                    socket.create_connection((host, int(port)), 5).close()
+                    owner.accept()[0].close()
+
+
+def test_a_port_that_another_one_shares_is_in_use() -> None:
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        with pytest.raises(ListenError, match=r"FAIRVISOR_ENVOY_LISTEN: .* is already in use"):
+            reserve(TcpAddress("127.0.0.1", other.getsockname()[1]), "FAIRVISOR_ENVOY_LISTEN")
+
+
+def test_a_reserved_unix_socket_is_nobodys_yet(tmp_path: Path) -> None:
+    address = UnixAddress(str(tmp_path / "s"))
+    bind(address).close()  # left behind
+    assert reserve(address, "FAIRVISOR_ENVOY_LISTEN") == (str(address), None)
+    assert list(tmp_path.iterdir()) == []
+    with bind(address), pytest.raises(ListenError, match=r"FAIRVISOR_ENVOY_LISTEN: .* in use"):
+        reserve(address, "FAIRVISOR_ENVOY_LISTEN")
 
 
 @pytest.mark.parametrize(

@@ -29,12 +29,13 @@ http {{
     uwsgi_temp_path {folder}/uwsgi;
     scgi_temp_path {folder}/scgi;
     underscores_in_headers on;
-    upstream worker {{ server unix:{folder}/worker.sock; keepalive 32; }}
+    # A connection each: workerd answers without reading a long body, says that it keeps the
+    # connection, and closes it.
+    upstream worker {{ server unix:{folder}/worker.sock; }}
     server {{
         listen {listen};
         location / {{
             proxy_http_version 1.1;
-            proxy_set_header Connection "";
             proxy_set_header Host $http_host;
             proxy_set_header CF-Connecting-IP $remote_addr;
             proxy_read_timeout 60s;

@@ -113,7 +113,7 @@ def test_a_stopped_daemon_and_its_return(serve: Serve, policy: str, a_key: str) 
 def test_a_daemon_that_hangs_is_waited_for_only_so_long(serve: Serve, a_key: str) -> None:
     with site(SUBJECT, "tcp", serve, CONTRACT, timeout_ms=300) as running:
         wait_for(lambda: decides(running, a_key), PATIENCE, "a first decision")
-        with hanging(running.daemon):
+        with hanging(running):
             started = time.monotonic()
             ask_undecided(running, "closed", f"{a_key}-hung")
             assert time.monotonic() - started < 15

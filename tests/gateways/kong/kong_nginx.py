@@ -33,7 +33,8 @@ def command(config: Path) -> list[str]:
         name: _scalar(value)
         for name, value in re.findall(r"^ {6}(\w+): (.*)$", block, re.MULTILINE)
     }
-    return write(config.parent, config.parent, found[1], service[1], {"/": settings})
+    routes = {"/": settings} if settings else {}
+    return write(config.parent, config.parent, found[1], service[1], routes)
 
 
 def _scalar(text: str) -> object:
