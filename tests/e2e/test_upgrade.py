@@ -20,7 +20,7 @@ Daemon = Any
 Serve = Callable[..., Daemon]
 WaitUntil = Callable[..., None]
 
-LATE = 60.0
+LATE = 120.0
 PLENTY = 1_000_000
 UPGRADES = 2
 
