@@ -26,8 +26,8 @@ from daemon.supervisor.handover import Handover
 from protocol import control
 
 CHECK_SECONDS = 60.0
-RETIRE_SECONDS = 10.0
-END_SECONDS = 10.0
+RETIRE_SECONDS = 20.0
+END_SECONDS = 20.0
 _POLL_SECONDS = 0.005
 _MAX_SAID = 1 << 16
 _COMPLAINTS = ("Error: ", "fairvisor: ")
