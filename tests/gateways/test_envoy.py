@@ -8,10 +8,9 @@ import pytest
 
 from tests.gateways.bundles import ADDRESS_LIMIT, CONTRACT, SLOW
 from tests.gateways.gateways import SUBJECTS, Subject
-from tests.gateways.site import CLIENT, Serve, site
+from tests.gateways.site import CLIENT, Serve, Site, site
 
 ENVOYS = [subject for subject in SUBJECTS if subject.gateway.folder == "envoy"]
-OWN = [subject for subject in ENVOYS if subject.gateway.sends_body]
 LIMITING = [subject for subject in ENVOYS if subject.name == "envoy-ratelimit"]
 
 
@@ -26,8 +25,8 @@ def behind_a_balancer(text: str) -> str:
 
 
 @of(ENVOYS)
-def test_behind_a_balancer_the_client_is_whom_the_balancer_names(
-    subject: Subject, serve: Serve
+def test_the_client_is_whom_the_balancer_names_and_the_service_settles(
+    subject: Subject, serve: Serve, a_key: str
 ) -> None:
     trusted = f"127.0.0.1/32,{CLIENT}/32"
     with site(
@@ -42,29 +41,25 @@ def test_behind_a_balancer_the_client_is_whom_the_balancer_names(
             said = {"X-Forwarded-For": f"203.0.113.9, {client}"}
             statuses = [running.ask("/addresses/x", said).status for _ in range(ADDRESS_LIMIT + 1)]
             assert statuses == [200] * ADDRESS_LIMIT + [429]
+        settle_as_the_service(running, a_key)
 
 
-@of(OWN)
-def test_the_service_gets_the_reservation_and_settles_it(
-    subject: Subject, serve: Serve, a_key: str
-) -> None:
-    headers = {"X-Key": a_key, "Content-Type": "application/json"}
+def settle_as_the_service(running: Site, key: str) -> None:
+    """Settle what a request has reserved, with the id that the service alone gets."""
+    headers = {"X-Key": key, "Content-Type": "application/json"}
+    forged = running.ask("/any/x", {**headers, "X-Fairvisor-Reservation": "mine"})
+    assert forged.status == 200
+    assert "x-fairvisor-reservation" not in running.service.seen[-1].headers
     body = json.dumps({"model": "m", "max_tokens": 9_000, "messages": []}).encode()
-    with site(subject, subject.ways[0], serve, CONTRACT) as running:
-        forged = running.ask("/any/x", {**headers, "X-Fairvisor-Reservation": "mine"})
-        assert forged.status == 200
-        assert "x-fairvisor-reservation" not in running.service.seen[-1].headers
-        answer = running.ask("/llm/x", headers, "POST", body)
-        assert answer.status == 200
-        assert "x-fairvisor-reservation" not in answer.headers
-        reservation = running.service.seen[-1].headers["x-fairvisor-reservation"]
-        used = {"prompt_tokens": 40, "completion_tokens": 60}
-        settled = json.dumps({"reservation": reservation, "usage": used}).encode()
-        with running.daemon.connect() as connection:
-            answered = connection.request("/v1/settle", method="POST", body=settled)
-        assert answered.status == 204
-        again = running.ask("/llm/x", headers, "POST", body)
-        assert again.status == 200
+    answer = running.ask("/llm/x", headers, "POST", body)
+    assert answer.status == 200
+    assert "x-fairvisor-reservation" not in answer.headers
+    reservation = running.service.seen[-1].headers["x-fairvisor-reservation"]
+    used = {"prompt_tokens": 40, "completion_tokens": 60}
+    settled = json.dumps({"reservation": reservation, "usage": used}).encode()
+    with running.daemon.connect() as connection:
+        assert connection.request("/v1/settle", method="POST", body=settled).status == 204
+    assert running.ask("/llm/x", headers, "POST", body).status == 200
 
 
 DESCRIPTORS = """\

@@ -240,8 +240,9 @@ def test_a_descriptor_has_an_entry_for_each_header_that_counts(
         settings["FAIRVISOR_CONFIG_FILE"] = "policy.json"
     result = fairvisor("gateway", "envoy-ratelimit", **settings)
     assert result.exit_code == 0, result.stderr
-    line = r'^ {28}- request_headers: \{header_name: "([^"]*)", .*skip_if'
-    entry = re.compile(line, re.MULTILINE)
+    entry = re.compile(
+        r'^ {28}- request_headers: \{header_name: "([^"]*)", .*skip_if', re.MULTILINE
+    )
     assert entry.findall(result.stdout) == names
 
 
