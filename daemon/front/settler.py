@@ -138,7 +138,9 @@ class _Settling:
         if waited and not self._waiting:
             self._finish()
 
-    late = reply
+    def late(self, shard: int, charged_at: int, reply: Wire) -> None:
+        """Take a reply after its time, which is as good."""
+        self.reply(shard, charged_at, reply)
 
     def unavailable(self, _shard: int) -> None:
         """Ask again in a while, unless it has been too often."""
