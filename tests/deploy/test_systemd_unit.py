@@ -13,7 +13,8 @@ import signal
 import stat
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -118,10 +119,16 @@ def test_the_sockets_name_is_the_services() -> None:
     assert said["ListenStream"][0] == "127.0.0.1:8080"
 
 
-def test_the_daemon_lives_in_what_the_unit_leaves_it(tmp_path: Path) -> None:
+@pytest.fixture(name="folder")
+def _folder() -> Iterator[Path]:
+    """Return a folder whose name leaves room for a socket's."""
+    with tempfile.TemporaryDirectory(prefix="fv-unit-") as name:
+        yield Path(name).resolve()
+
+
+def test_the_daemon_lives_in_what_the_unit_leaves_it(folder: Path) -> None:
     for name in ("unshare", "setpriv", "mount"):
         executable(name, "Debian: apt-get install util-linux mount")
-    folder = tmp_path.resolve()
     for name in ("etc", "state", "run", "tmp", "credentials"):
         (folder / name).mkdir()
     (folder / "credentials/FAIRVISOR_DEBUG_SESSION_SECRET").write_text("a-secret\n")

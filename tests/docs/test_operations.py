@@ -15,7 +15,6 @@ from daemon.supervisor.metrics import FAMILIES
 ROOT = Path(__file__).parents[2]
 OPERATIONS = ROOT / "docs/operations.md"
 POLICY = ROOT / "examples/http-api/policy.json"
-UNIT = ROOT / "deploy/systemd/fairvisor.service"
 ALERTS = ROOT / "deploy/prometheus/alerts.yml"
 CHANGING = (
     (r"127\.0\.0\.1:\d+", "ADDRESS"),
@@ -97,25 +96,6 @@ def test_every_printed_log_line_is_one_that_the_daemon_writes(
     daemon.stop()
     missing = printed_logs() - set(steady(daemon.said()).splitlines())
     assert missing == set()
-
-
-def test_the_unit_is_one_that_systemd_takes(tmp_path: Path) -> None:
-    text = UNIT.read_text()
-    assert "ExecReload=/bin/kill -HUP $MAINPID" in text
-    assert "ExecStart=/opt/fairvisor/bin/fairvisor serve" in text
-    stop_after = re.search(r"^TimeoutStopSec=(\d+)$", text, re.MULTILINE)
-    assert stop_after is not None
-    assert int(stop_after[1]) >= 40
-    analyze = shutil.which("systemd-analyze")
-    if analyze is None:
-        return  # the lines above have been looked at; more needs systemd
-    unit = tmp_path / "fairvisor.service"
-    unit.write_text(text.replace("/opt/fairvisor/bin/fairvisor serve", shutil.which("true") or ""))
-    ran = subprocess.run(
-        [analyze, "verify", unit], capture_output=True, text=True, timeout=60, check=False
-    )
-    own = [line for line in ran.stderr.splitlines() if "fairvisor" in line]
-    assert own == []
 
 
 def test_alerts_ask_for_metrics_that_exist(exposed: set[str]) -> None:

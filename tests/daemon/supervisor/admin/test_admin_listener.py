@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from daemon.admin_socket import AdminSocket
+from daemon.supervisor.admin import listener
 from daemon.supervisor.admin.listener import AdminListener, open_listener
 from daemon.supervisor.listeners import ListenError
 
@@ -28,8 +29,8 @@ def _opened() -> Iterator[Callable[[AdminSocket], AdminListener]]:
         return listener
 
     yield opened
-    for listener in made:
-        listener.sock.close()
+    for each in made:
+        each.sock.close()
 
 
 def chosen(path: Path) -> AdminSocket:
@@ -107,6 +108,23 @@ def test_what_is_not_a_socket_stays(
     with pytest.raises(ListenError, match=why):
         open_listener(chosen(tmp_path / "s"))
     assert os.path.lexists(tmp_path / "s")
+
+
+def test_a_link_to_somebody_elses_socket_stays(tmp_path: Path, opened: Open) -> None:
+    opened(chosen(tmp_path / "theirs")).sock.close()  # left behind, so that it could be replaced
+    (tmp_path / "s").symlink_to(tmp_path / "theirs")
+    with pytest.raises(ListenError, match="no socket"):
+        open_listener(chosen(tmp_path / "s"))
+    assert (tmp_path / "theirs").is_socket()
+
+
+def test_a_link_that_is_planted_at_the_last_moment_is_not_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listener, "_clear", lambda path: Path(path).symlink_to(tmp_path / "theirs"))
+    with pytest.raises(ListenError, match="in use"):
+        open_listener(chosen(tmp_path / "s"))
+    assert not (tmp_path / "theirs").exists()
 
 
 def test_a_folder_that_was_named_is_not_made(tmp_path: Path) -> None:
