@@ -12,8 +12,6 @@ from bench.load import LoadError
 from bench.measure import Options, Row, measure, side_by_side
 from bench.probe import ProbeError
 from bench.scenarios import SCENARIOS
-from daemon.compiled.__main__ import build
-from daemon.compiled.place import compiled, shelf
 
 GATEWAYS = "gateways"
 FLOOD = "flood"
@@ -25,10 +23,7 @@ def main() -> int:
     """Measure the scenarios that the command line names; return the exit code."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that servers are stopped then too
     arguments = parser().parse_args()
-    if arguments.compiled:
-        build(shelf())
     print("  ".join(f"{name}: {value}" for name, value in report.machine().items()))
-    print(f"hot rooms of the front: {'compiled' if compiled() else 'from source'}")
     print(
         f"median of {arguments.rounds} rounds of {arguments.seconds} s, servers in turns, wrk -t1"
     )
@@ -116,9 +111,6 @@ def parser() -> argparse.ArgumentParser:
     grammar.add_argument("--json", type=Path, metavar="FILE", help="write all samples there")
     grammar.add_argument(
         "--litellm", type=Path, metavar="FOLDER", help="environment with litellm[proxy] for proxies"
-    )
-    grammar.add_argument(
-        "--compiled", action="store_true", help="compile the front's hot rooms before"
     )
     grammar.add_argument("--command", help="start this instead of `fairvisor serve`")
     grammar.add_argument(

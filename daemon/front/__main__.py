@@ -3,7 +3,6 @@
 import os
 import sys
 
-from daemon.compiled.loading import use
 from protocol import control
 
 
@@ -11,7 +10,6 @@ def main() -> None:
     """Serve in the role that the arguments describe; tell the supervisor if that fails."""
     index, control_fd, listen_fds, *shard_paths = sys.argv[1:]
     try:
-        use()
         # What cannot be imported is to be told, too.
         from daemon.front.orders import first_orders  # noqa: PLC0415
         from daemon.front.process import Role, run  # noqa: PLC0415

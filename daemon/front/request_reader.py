@@ -113,7 +113,6 @@ class Taker(Protocol):
 class RequestReader:
     """The parser of one connection. `in_message`: whether a request has begun and not ended."""
 
-    __deletable__ = ("_parser", "_taker")  # mypyc's word
     __slots__ = (
         "_body",
         "_headers",
