@@ -12,6 +12,7 @@ import h11
 
 from tests.gateways.gateways import executable
 from tests.smuggling.wire import Seen, free_port
+from tests.upstreams.path_readers import until_listening
 
 NGINX = """\
 daemon off;
@@ -58,6 +59,7 @@ def nginx(folder: Path) -> Iterator[tuple[int, Path]]:
     binary = executable("nginx", "Debian: apt-get install nginx")
     process = subprocess.Popen([binary, "-p", str(folder), "-c", str(config)])
     try:
+        until_listening(port)
         yield port, folder / "seen.log"
     finally:
         process.terminate()

@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -12,6 +13,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from tests.gateways.gateways import executable
 
+START_SECONDS = 30.0
 PAGE = b"the page of the administrators"
 ITSELF = PAGE + b" itself"
 """What stands at /admin and nowhere else."""
@@ -41,6 +43,19 @@ http {{
 """
 
 
+def until_listening(port: int) -> None:
+    """Return once somebody listens at a port of 127.0.0.1; fail when that takes too long."""
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=START_SECONDS).close()
+        except ConnectionRefusedError:
+            assert time.monotonic() < deadline, f"nobody listens at {port}"
+            time.sleep(0.02)
+        else:
+            return
+
+
 @contextmanager
 def nginx(folder: Path) -> Iterator[int]:
     """Run nginx, which decodes, resolves and folds before it chooses a location."""
@@ -56,6 +71,7 @@ def nginx(folder: Path) -> Iterator[int]:
     binary = executable("nginx", "Debian: apt-get install nginx")
     process = subprocess.Popen([binary, "-p", str(folder), "-c", str(config)])
     try:
+        until_listening(port)
         yield port
     finally:
         process.terminate()
