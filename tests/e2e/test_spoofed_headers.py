@@ -217,6 +217,9 @@ def test_in_a_proxy_nobody_says_what_was_asked(
 
 
 def test_a_wary_daemon_says_whom_it_did_not_believe(daemons: dict[str, Daemon]) -> None:
+    for kind in ("wary", "trusting"):
+        with asking(daemons[kind], "tcp", "/v1/decision/x") as asker:
+            asker.ask([("X-Forwarded-For", "203.0.113.1")])
     assert "from 127.0.0.1, which is not a trusted proxy" in daemons["wary"].said()
     assert "FAIRVISOR_TRUSTED_PROXIES" in daemons["wary"].said()
     assert "not a trusted proxy" not in daemons["trusting"].said()
