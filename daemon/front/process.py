@@ -20,8 +20,9 @@ from daemon.engine.learned import LearnedCompletions
 from daemon.engine.sources import Sources
 from daemon.front import descriptors, files
 from daemon.front.answered import Lifeline
-from daemon.front.app import App, now_us
+from daemon.front.app import App
 from daemon.front.census import ClientCensus
+from daemon.front.clock import now_us
 from daemon.front.control_socket import ControlSocket
 from daemon.front.debug import DebugSessions
 from daemon.front.garbage import settle_garbage

@@ -20,8 +20,9 @@ from adapters.envoy import check, ratelimit
 from adapters.envoy.ratelimit import TooLargeError, UnreadableError
 from daemon.engine.engine import UNAVAILABLE
 from daemon.engine.evaluation import Evaluation
-from daemon.front.app import App, Exchange
+from daemon.front.app import App
 from daemon.front.envoy.peer import peer_address
+from daemon.front.exchange import Exchange
 from daemon.front.request_reader import Inbound
 from daemon.front.surroundings import Bounds
 from protocol.decision import Decision

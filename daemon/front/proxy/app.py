@@ -2,7 +2,8 @@
 
 from adapters import dialects
 from daemon.front.answers import answer
-from daemon.front.app import App, Exchange
+from daemon.front.app import App
+from daemon.front.exchange import Exchange
 from daemon.front.http1 import HttpConnection
 from daemon.front.proxy.heads import refusal
 from daemon.front.proxy.passage import Passage
