@@ -16,7 +16,8 @@ import ssl
 from collections.abc import Callable
 
 from daemon.front.rate_limited_log import RateLimitedLog
-from daemon.front.upstream import MAX_HEAD_BYTES, Caller, Failure, UpstreamConnection
+from daemon.front.upstream import MAX_HEAD_BYTES, UpstreamConnection
+from daemon.front.upstream_caller import Caller, Failure
 from daemon.upstream_url import UpstreamUrl
 
 log = logging.getLogger("fairvisor")

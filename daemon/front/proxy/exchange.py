@@ -33,7 +33,7 @@ from daemon.front.proxy import actions
 from daemon.front.proxy.actions import Actions, Unknown
 from daemon.front.proxy.asked import Asked
 from daemon.front.proxy.heads import failure, has_body, refusal, response_head
-from daemon.front.upstream import Failure, ResponseHead
+from daemon.front.upstream_caller import Failure, ResponseHead
 from daemon.llm.content_coding import CodingError, Decoder, decoder_for
 from daemon.llm.extraction import MAX_PARSEABLE_BODY_BYTES, extract
 from daemon.llm.meter import StreamMeter, framing_of

@@ -8,7 +8,7 @@ from http import HTTPStatus
 from daemon.engine.debug_session import COOKIE_NAME
 from daemon.front.proxy.route import Route
 from daemon.front.request_reader import Inbound
-from daemon.front.upstream import ResponseHead
+from daemon.front.upstream_caller import ResponseHead
 from daemon.front.upstream_headers import HOP_BY_HOP, Headers, UpstreamHeaders, without_hop_by_hop
 from daemon.llm.errors import reject_body
 from daemon.llm.providers import Family

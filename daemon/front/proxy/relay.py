@@ -18,7 +18,7 @@ from daemon.front.proxy.passage import Passage
 from daemon.front.proxy.surroundings import Surroundings
 from daemon.front.request_reader import Inbound
 from daemon.front.trace import place
-from daemon.front.upstream import Failure, ResponseHead
+from daemon.front.upstream_caller import Failure, ResponseHead
 from daemon.front.upstream_pool import Calling
 from daemon.llm.providers import endpoint
 from daemon.llm.stream_usage import ask_for_usage

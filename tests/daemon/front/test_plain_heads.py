@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from daemon.front.plain_chunks import content_of
 from daemon.front.plain_heads import MAX_FIELDS, read_request, read_response
 from daemon.front.request_reader import Inbound, Refusal, RequestReader
-from daemon.front.upstream import Failure, ResponseHead, UpstreamConnection
+from daemon.front.upstream import UpstreamConnection
+from daemon.front.upstream_caller import Failure, ResponseHead
 
 HEAD, BODY = 2000, 3000
 PARTS = ("body", "headers", "method", "modern", "peer", "raw", "target", "trusted", "unfinished")

@@ -8,7 +8,7 @@ from typing import Self
 
 import pytest
 
-from daemon.front.upstream import Failure, ResponseHead
+from daemon.front.upstream_caller import Failure, ResponseHead
 from daemon.front.upstream_pool import Budget, Call, Pool, Pools
 from daemon.upstream_url import UpstreamUrl
 

@@ -22,7 +22,7 @@ from daemon.front.proxy.actions import (
 )
 from daemon.front.proxy.asked import Asked
 from daemon.front.proxy.exchange import ProxyExchange
-from daemon.front.upstream import Failure, ResponseHead
+from daemon.front.upstream_caller import Failure, ResponseHead
 from daemon.llm.cut import Cut
 from daemon.llm.meter import quarter_bytes
 from daemon.llm.request import LlmRequest

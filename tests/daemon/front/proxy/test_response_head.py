@@ -1,7 +1,7 @@
 import pytest
 
 from daemon.front.proxy.heads import response_head
-from daemon.front.upstream import ResponseHead
+from daemon.front.upstream_caller import ResponseHead
 from daemon.front.upstream_headers import Headers
 from protocol.decision import Decision, Limit
 

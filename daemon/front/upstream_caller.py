@@ -1,0 +1,74 @@
+"""What is said between an upstream's connection and whoever asked it something."""
+
+from typing import Literal, Protocol
+
+from daemon.front.plain_heads import PlainResponse
+from daemon.front.upstream_headers import Headers
+
+Failure = Literal["unreachable", "timeout", "broken"]
+"""No answer, none in time, or one that broke off or made no sense (then perhaps in its middle)."""
+
+
+class ResponseHead:
+    """Status line and fields of a response. `length` is its Content-Length, None without one.
+
+    `names_nothing`: no `Connection` field names others that stay behind. `plain` is the response
+    where it was plain and whole: then `headers` are read from it when they are asked for.
+    """
+
+    __slots__ = ("_headers", "length", "names_nothing", "plain", "reason", "status")
+
+    def __init__(  # noqa: PLR0913 - one value per part of a head
+        self,
+        status: int,
+        reason: bytes,
+        headers: Headers,
+        length: int | None,
+        *,
+        names_nothing: bool = False,
+        plain: PlainResponse | None = None,
+    ) -> None:
+        self.status = status
+        self.reason = reason
+        self._headers = headers
+        self.length = length
+        self.names_nothing = names_nothing
+        self.plain = plain
+
+    @property
+    def headers(self) -> Headers:
+        """Names and values as sent."""
+        if self.plain is not None and not self._headers:
+            self._headers = [(field.name, field.value) for field in self.plain.fields]
+        return self._headers
+
+
+class Caller(Protocol):
+    """Whoever asked an upstream; after `upstream_end` or `upstream_failed` nothing follows."""
+
+    def upstream_sent(self) -> None:
+        """Hear that the request (its head and known body) is on its way."""
+
+    def upstream_head(self, head: ResponseHead, *, more: bool) -> None:
+        """Take the response's head; `more`: some of the body, or the end, follows at once."""
+
+    def upstream_answer(self, head: ResponseHead, body: bytes) -> None:
+        """Take a whole response, instead of all the above and the end."""
+
+    def upstream_data(self, data: bytes) -> None:
+        """Take a piece of its body."""
+
+    def upstream_chunk(self, framed: bytes, start: int) -> None:
+        """Take a piece of its body that came as one chunk, whose content begins at `start`."""
+
+    def upstream_end(self) -> None:
+        """Hear that the response is complete."""
+
+    def upstream_failed(self, failure: Failure) -> None:
+        """Hear that there will be no complete response."""
+
+    def upstream_full(self) -> None:
+        """Hear that the upstream does not take the body as fast as it comes."""
+
+    def upstream_drained(self) -> None:
+        """Hear that the upstream takes more."""
