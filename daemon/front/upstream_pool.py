@@ -317,7 +317,10 @@ def _reason(error: OSError) -> str:
         return f"{why} (SSL_CERT_FILE names further authorities to trust)"
     if isinstance(error, ssl.SSLError):
         return f"TLS failed: {error.reason or error}"
-    return os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
+    if error.errno and error.errno > 0:
+        return os.strerror(error.errno)
+    # A handshake with what speaks no TLS ends without a word.
+    return str(error) or f"the connection was closed ({type(error).__name__})"
 
 
 class Pools:

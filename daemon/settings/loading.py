@@ -118,6 +118,7 @@ def ignored(environ: Mapping[str, str]) -> list[str]:
             near = get_close_matches(name, known, n=1, cutoff=0.8)
             hint = f"; did you mean {near[0]}?" if near else ""
             lines.append(f"{name} is not a setting and is ignored{hint}")
-        elif NOT_YET[setting] and environ[name].strip() not in NOT_YET[setting]:
-            lines.append(f"{name} is ignored: this version keeps counters on one host")
+        elif environ[name].strip() not in NOT_YET[setting]:
+            lacks = "keeps counters on one host" if NOT_YET[setting] else "has no control plane"
+            lines.append(f"{name} is ignored: this version {lacks}")
     return lines

@@ -105,10 +105,12 @@ def test_what_changes_nothing_is_told() -> None:
             "FAIRVISOR_STATE_DIR": "none",
             "FAIRVISOR_SHARDS": "3",
             "FAIRVISOR_EDGE_URL": "http://localhost",
+            "FAIRVISOR_SAAS_URL": "https://control.example",
             "PATH": "/bin",
         }
     )
     assert lines == [
+        "FAIRVISOR_SAAS_URL is ignored: this version has no control plane",
         "FAIRVISOR_SHARD is not a setting and is ignored; did you mean FAIRVISOR_SHARDS?",
         "FAIRVISOR_STORE is ignored: this version keeps counters on one host",
     ]
