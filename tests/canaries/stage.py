@@ -283,9 +283,16 @@ class Provoker:
         self._wait(self._alive, 30, "the daemon is well again")
         shard = self._daemon.pids()["shard 0"]
         path = f"{self._prefixes[0]}/ok" if self._proxies else "/v1/decision/ok"
-        for fault in ("boom", "die"):
-            self._ask(path, X_Api_Key=f"{fault}-shard-{birds.API_KEY}")
-        self._wait(lambda: self._daemon.pids().get("shard 0", shard) != shard, 30, "another shard")
+        self._ask(path, X_Api_Key=f"boom-shard-{birds.API_KEY}")
+
+        def replaced() -> bool:
+            """Ask for the shard's death as long as it lives: its link may still be down."""
+            now = self._daemon.pids().get("shard 0")
+            if now == shard:
+                self._ask(path, X_Api_Key=f"die-shard-{birds.API_KEY}")
+            return now not in {None, shard}
+
+        self._wait(replaced, 30, "another shard")
         self._wait(self._alive, 30, "the daemon is well again")
 
     def _alive(self) -> bool:
