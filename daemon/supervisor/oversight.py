@@ -135,12 +135,12 @@ class Oversight:
         if why == self.reason:
             return
         self.reason = why
-        for front in fronts:
-            self.greet(front)
         if why:
             log.error("not ready: %s", why)
         else:
             log.warning("ready again")
+        for front in fronts:
+            self.greet(front)
         self._turned()
 
     def _standing(self, child: Child, now: float) -> Standing:

@@ -179,7 +179,7 @@ def test_a_front_drops_a_shard_that_speaks_nonsense(tmp_path: Path) -> None:
             impostor.stop()
             aside.rename(path)
         assert daemon.spent(["k1"]) == {"k1": 0}
-        assert re.search(r"shard 1: link dropped: ", daemon.running.said())
+        assert re.search(r"shard 1 answers what cannot be read: ", daemon.running.said())
 
 
 class Impostor(threading.Thread):

@@ -34,12 +34,17 @@ def test_what_was_sent_before_the_end_is_answered(tmp_path: Path) -> None:
         try:
             for sock in (ours, link):
                 sock.settimeout(SECONDS)
-            settings = {"memory": 1 << 26, "reservation_ttl": 10**9, "store": None}
+            settings = {
+                "memory": 1 << 26,
+                "reservation_ttl": 10**9,
+                "max_reservations": 1000,
+                "store": None,
+            }
             ours.sendall(pack([control.CONFIGURE, settings]))
             ours.sendall(pack([control.BUNDLE, 1, [SPEC.to_wire()], 1]))
             assert ours.recv(100) == pack([control.PREPARED, 1])
             link.connect(path)
-            link.sendall(pack([HELLO, b"l" * 16, 0]))
+            link.sendall(pack([HELLO, b"l" * 16, 0, 0]))
             assert link.recv(100)
             os.kill(shard.pid, signal.SIGSTOP)
             asked = b"".join(pack([DECIDE, 1, NOW, [[0, f"k{n}", 1]]]) for n in range(FRAMES))

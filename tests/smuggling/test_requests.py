@@ -114,6 +114,8 @@ class Taken:
 
     def expects(self) -> None: ...
 
+    def keeps(self, _size: int) -> None: ...
+
     def complete(self, inbound: Inbound, keep: bool, version: str, /) -> None:  # noqa: FBT001
         parts = (inbound.method, inbound.target, dict(inbound.headers), inbound.body)
         self.requests.append((*parts, list(inbound.raw), keep, version))
@@ -125,7 +127,9 @@ class Taken:
 
 def read(pieces: Iterable[bytes]) -> list[tuple[object, ...]]:
     taken = Taken()
-    reader = RequestReader(taken, "p", trusted=False, max_head=8192, max_body=8192, verbatim=True)
+    reader = RequestReader(
+        taken, "p", trusted=False, max_head=8192, max_body=8192, max_fields=128, verbatim=True
+    )
     try:
         for piece in pieces:
             reader.feed(piece)

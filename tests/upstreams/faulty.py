@@ -103,6 +103,9 @@ class Faulty:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self.tls is not None:  # handshakes that were broken off need turns to end by themselves
+            for _ in range(10):
+                await asyncio.sleep(0.01)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()

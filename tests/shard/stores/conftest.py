@@ -131,7 +131,8 @@ class Cluster:
         """Start a daemon, at a time of day in seconds; whatever ran before was killed."""
         for shard in self.shards:
             shard.die()
-        self.keeper = Keeper(self.folder, 3600 * S, self.tell, lambda: self.steady * 10**9)
+        steady = lambda: self.steady * 10**9  # noqa: E731 - said once
+        self.keeper = Keeper(self.folder, 3600 * S, self.tell, steady=steady)
         self.run = self.keeper.start(0, now)
         self.shards = [
             OneShard(self.folder, Place(self.run, shard, shards, 1), started=now * S)
