@@ -24,6 +24,10 @@ class _Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]  # a stream's transport
 
+    def end(self) -> None:
+        """Let go of the client."""
+        self._transport.abort()
+
     def data_received(self, data: bytes) -> None:
         self._buffer += data
         while (end := self._end()) >= 0:
@@ -66,8 +70,17 @@ class Patient:
     async def _run(self, started: threading.Event) -> None:
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
-        server = await self._loop.create_server(_Connection, "127.0.0.1", 0)
+        connections: list[_Connection] = []
+
+        def connection() -> _Connection:
+            connections.append(_Connection())
+            return connections[-1]
+
+        server = await self._loop.create_server(connection, "127.0.0.1", 0)
         self._port = server.sockets[0].getsockname()[1]
         started.set()
         await self._stop.wait()
         server.close()
+        for each in connections:
+            each.end()
+        await asyncio.sleep(0)  # for the transports to end

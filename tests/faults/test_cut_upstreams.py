@@ -45,13 +45,18 @@ class Cutting:
     async def _run(self, started: threading.Event) -> None:
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
+        self._open: set[asyncio.StreamWriter] = set()
         server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         self.port = server.sockets[0].getsockname()[1]
         started.set()
         await self._stop.wait()
         server.close()
+        for each in self._open:
+            each.transport.abort()
+        await asyncio.sleep(0)  # for the transports to end
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._open.add(writer)
         with suppress(ConnectionError, asyncio.IncompleteReadError):
             head = await reader.readuntil(b"\r\n\r\n")
             length = re.search(rb"\r\ncontent-length: *(\d+)", head, re.IGNORECASE)
@@ -63,6 +68,7 @@ class Cutting:
             if cut[2] == b"reset":
                 writer.transport.abort()
         writer.close()
+        self._open.discard(writer)
 
 
 @pytest.fixture(name="daemon", scope="module")
