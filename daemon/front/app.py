@@ -20,7 +20,7 @@ from daemon.front.http1 import HttpConnection
 from daemon.front.ledger import Ledger
 from daemon.front.links import Link
 from daemon.front.recorder import Recorder
-from daemon.front.request_reader import Inbound
+from daemon.front.inbound import Inbound
 from daemon.front.settle import Settling
 from daemon.front.tally import Tally
 from protocol.decision import Decision

@@ -17,7 +17,7 @@ from daemon.front.debug import DebugSessions
 from daemon.front.http1 import HttpConnection
 from daemon.front.links import Link
 from daemon.front.recorder import Recorder
-from daemon.front.request_reader import Inbound
+from daemon.front.inbound import Inbound
 from daemon.front.tally import Tally
 from protocol.answered import LAST_SLOT
 from protocol.bundle import MICRO

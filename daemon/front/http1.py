@@ -21,7 +21,8 @@ import os
 from collections import deque
 from collections.abc import Callable
 
-from daemon.front.request_reader import Inbound, Refusal, RequestReader
+from daemon.front.inbound import Inbound
+from daemon.front.request_reader import Refusal, RequestReader
 from daemon.front.surroundings import Server, Watcher
 
 LINGER_SECONDS = 2.0
@@ -192,6 +193,25 @@ class HttpConnection(asyncio.Protocol):
             raise Refusal(_UNAVAILABLE, "too many request bodies at once", "bodies")
         self._kept += size
 
+    def take(self, inbound: Inbound, /) -> None:
+        """Hand a plain request to the app; this is what `complete` comes to for nearly all.
+
+        Raises:
+            Refusal: all connections together hold too much, or too much waits already.
+        """
+        if inbound.body:
+            self.keeps(len(inbound.body))
+        if self._current is not None or self._last:
+            self.complete(inbound, True, "1.1")  # noqa: FBT003 - kept alive
+            return
+        self._uploading = False
+        self._current = _PLAIN_HEAD if inbound.method == "HEAD" else _PLAIN
+        self.deadline = NEVER
+        try:
+            self._server.app.handle(self, inbound)
+        except Exception as error:  # noqa: BLE001 - one request must not take others with it
+            self._failed(error)
+
     def complete(self, inbound: Inbound, keep: bool, version: str, /) -> None:  # noqa: FBT001
         """Hand a request to the app, or queue it behind the one being decided.
 
@@ -239,8 +259,11 @@ class HttpConnection(asyncio.Protocol):
             self._server.app.handle(self, inbound)
         except Exception as error:  # noqa: BLE001 - one request must not take others with it
             # Whoever called may be a shard's link with other requests' replies in hand.
-            self._server.census.failed(error)
-            self.respond(_FAILED)
+            self._failed(error)
+
+    def _failed(self, error: Exception) -> None:
+        self._server.census.failed(error)
+        self.respond(_FAILED)
 
     # the app's side
 
@@ -521,4 +544,6 @@ _FAILED = (
     b"HTTP/1.1 503 Service Unavailable\r\nX-Fairvisor-Reason: service_unavailable\r\n"
     b"Retry-After: 1\r\nContent-Length: 0\r\n"
 )
+_PLAIN = (True, b"", False)
+_PLAIN_HEAD = (True, b"", True)
 _CONNECTION = {True: b"Connection: keep-alive\r\n", False: b"Connection: close\r\n"}

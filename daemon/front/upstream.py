@@ -20,7 +20,7 @@ from contextlib import suppress
 import httptools
 
 from daemon.front.plain_chunks import content_of
-from daemon.front.plain_heads import read_response
+from daemon.front.plain_responses import read_response
 from daemon.front.upstream_caller import Caller, Failure, ResponseHead
 from daemon.front.upstream_headers import NAMES_NOTHING, Headers
 
@@ -99,6 +99,11 @@ class UpstreamConnection(asyncio.Protocol):
         caller.upstream_sent()
 
     # the caller's side: see `Call` in the pool
+
+    def hand_to(self, caller: Caller) -> None:
+        """Tell somebody else from now on."""
+        if self._caller is not None:
+            self._caller = caller
 
     def write(self, data: bytes) -> None:
         """Send more of the request."""
@@ -196,14 +201,10 @@ class UpstreamConnection(asyncio.Protocol):
         plain = read_response(data, self._max_head // 2)
         if plain is None:
             return False
-        body = plain.body
-        head = ResponseHead(
-            plain.status, plain.reason, [], len(body), names_nothing=True, plain=plain
-        )
         self._reusable = True
         caller = self._finish()
         if caller is not None:
-            caller.upstream_answer(head, body)
+            caller.upstream_plain(plain)
         return True
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -314,12 +315,13 @@ class UpstreamConnection(asyncio.Protocol):
             return
         if self._head is not None and not told:
             caller.upstream_head(self._head, more=bool(self._pieces) or self._complete)
-        if self._pieces and self._caller is caller:
+            caller = self._caller  # another may have taken over, or has cut us off
+        if self._pieces and caller is not None:
             data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
             self._pieces.clear()
             caller.upstream_data(data)
-        if self._caller is not caller:
-            return  # it has cut us off
+        if self._caller is None:
+            return
         if self._complete:
             self._end()
         elif self._failure is not None:

@@ -2,7 +2,7 @@
 
 from typing import Literal, Protocol
 
-from daemon.front.plain_heads import PlainResponse
+from daemon.front.plain_responses import PlainResponse
 from daemon.front.upstream_headers import Headers
 
 Failure = Literal["unreachable", "timeout", "broken"]
@@ -35,6 +35,12 @@ class ResponseHead:
         self.names_nothing = names_nothing
         self.plain = plain
 
+    @classmethod
+    def of(cls, plain: PlainResponse) -> "ResponseHead":
+        """Return the head of a plain response."""
+        start, length = plain.start, len(plain.body)
+        return cls(start.status, start.reason, [], length, names_nothing=True, plain=plain)
+
     @property
     def headers(self) -> Headers:
         """Names and values as sent."""
@@ -52,8 +58,8 @@ class Caller(Protocol):
     def upstream_head(self, head: ResponseHead, *, more: bool) -> None:
         """Take the response's head; `more`: some of the body, or the end, follows at once."""
 
-    def upstream_answer(self, head: ResponseHead, body: bytes) -> None:
-        """Take a whole response, instead of all the above and the end."""
+    def upstream_plain(self, plain: PlainResponse) -> None:
+        """Take a whole response, instead of its head, body and end."""
 
     def upstream_data(self, data: bytes) -> None:
         """Take a piece of its body."""

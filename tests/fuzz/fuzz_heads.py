@@ -3,7 +3,7 @@
 The first byte says where the pieces are cut and in which manner (decision API or proxy).
 """
 
-from daemon.front.request_reader import Inbound
+from daemon.front.inbound import Inbound
 from tests.daemon.front.test_plain_heads import requests
 
 UNFINISHED = Inbound.__slots__.index("unfinished")

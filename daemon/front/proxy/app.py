@@ -7,10 +7,11 @@ from daemon.front.exchange import Exchange
 from daemon.front.http1 import HttpConnection
 from daemon.front.proxy.heads import refusal
 from daemon.front.proxy.passage import Passage
+from daemon.front.proxy.passing import Passing
 from daemon.front.proxy.relay import Relay
 from daemon.front.proxy.route import Route, find_route
 from daemon.front.proxy.surroundings import Surroundings
-from daemon.front.request_reader import Inbound
+from daemon.front.inbound import Inbound
 from protocol.decision import Decision
 from protocol.request import Request
 
@@ -44,6 +45,9 @@ class ProxyApp:
                 head.passage = passage
         app = self._app
         decision = app.unseen(inbound, passage.host, passage.path)
+        if decision is not None and not inbound.unfinished:
+            Passing(connection, inbound, passage, decision).send()
+            return
         relay = Relay(self._surroundings, connection, inbound, passage)
         if decision is not None:
             relay.decided(decision, None)

@@ -11,7 +11,7 @@ from daemon.front.proxy.asked import Asked
 from daemon.front.proxy.heads import RequestHeads
 from daemon.front.proxy.route import Route
 from daemon.front.proxy.surroundings import Surroundings
-from daemon.front.request_reader import Inbound
+from daemon.front.inbound import Inbound
 
 _MAX_PEERS: Final = 32
 """Clients with the same head whose upstream heads are kept."""

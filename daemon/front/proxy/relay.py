@@ -16,8 +16,9 @@ from daemon.front.proxy.exchange import ProxyExchange
 from daemon.front.proxy.heads import request_framing
 from daemon.front.proxy.passage import Passage
 from daemon.front.proxy.surroundings import Surroundings
-from daemon.front.request_reader import Inbound
+from daemon.front.inbound import Inbound
 from daemon.front.trace import place
+from daemon.front.plain_responses import PlainResponse
 from daemon.front.upstream_caller import Failure, ResponseHead
 from daemon.front.upstream_pool import Calling
 from daemon.llm.providers import endpoint
@@ -82,6 +83,20 @@ class Relay:
             asked = Asked(self._inbound.method, "", "", self._inbound.modern, None)
         self._metered = asked.metered
         self._do(self._exchange.decided(decision, asked, debug))
+
+    def take_over(self, decision: Decision, call: Calling | None) -> None:
+        """Go on with a request that was allowed, is not metered and was sent by `call`.
+
+        None: it could not be sent.
+        """
+        self._decision = decision
+        self._exchange.decided(decision, self._passage.asked)
+        self._exchange.upstream_sent()
+        self._body = b""
+        self._sent = True
+        self._call = call
+        if call is not None:
+            call.hand_to(self)
 
     def _asked(self, decision: Decision, evaluation: Evaluation | None) -> Asked:
         inbound, passage = self._inbound, self._passage
@@ -166,11 +181,11 @@ class Relay:
         self._more = more
         self._do(self._exchange.upstream_head(head))
 
-    def upstream_answer(self, head: ResponseHead, body: bytes) -> None:
+    def upstream_plain(self, plain: PlainResponse) -> None:
         """Pass a whole answer on."""
         self._call = None
         self._more = True
-        self._do(self._exchange.upstream_answer(head, body))
+        self._do(self._exchange.upstream_answer(ResponseHead.of(plain), plain.body))
 
     def upstream_chunk(self, framed: bytes, start: int) -> None:
         """Pass on a piece that came as one chunk, as most of a stream does."""

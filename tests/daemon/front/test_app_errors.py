@@ -13,7 +13,7 @@ from daemon.front.links import Link
 from daemon.front.rate_limited_log import RateLimitedLog
 from daemon.front.recorder import Recorder
 from daemon.front.records import RecordWriter
-from daemon.front.request_reader import Inbound
+from daemon.front.inbound import Inbound
 from daemon.front.tally import Tally
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from daemon.front.plain_chunks import content_of
 from daemon.front.plain_heads import MAX_FIELDS, read_request, read_response
-from daemon.front.request_reader import Inbound, Refusal, RequestReader
+from daemon.front.inbound import Inbound
+from daemon.front.request_reader import Refusal, RequestReader
 from daemon.front.upstream import UpstreamConnection
 from daemon.front.upstream_caller import Failure, ResponseHead
 

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from daemon.front.proxy.relay import Relay
-from daemon.front.request_reader import Inbound
+from daemon.front.inbound import Inbound
 from protocol.decision import Decision
 
 
