@@ -190,7 +190,7 @@ class HttpConnection(asyncio.Protocol):
         if self._ended:
             return
         if not self._server.census.keep(size):
-            raise Refusal(_UNAVAILABLE, "too many request bodies at once", "bodies")
+            raise _too_many_bodies()
         self._kept += size
 
     def take(self, inbound: Inbound, /) -> None:
@@ -199,8 +199,11 @@ class HttpConnection(asyncio.Protocol):
         Raises:
             Refusal: all connections together hold too much, or too much waits already.
         """
-        if inbound.body:
-            self.keeps(len(inbound.body))
+        size = len(inbound.body)
+        if size:
+            if not self._server.census.keep(size):
+                raise _too_many_bodies()
+            self._kept += size
         if self._current is not None or self._last:
             self.complete(inbound, True, "1.1")  # noqa: FBT003 - kept alive
             return
@@ -378,7 +381,8 @@ class HttpConnection(asyncio.Protocol):
 
     def _answered(self, *, keep: bool) -> None:
         self._current = self._delay = self._watcher = None
-        self.release()
+        if self._held:
+            self.release()
         if self._kept:
             self._let_go()
         if not keep:
@@ -531,6 +535,10 @@ class HttpConnection(asyncio.Protocol):
         watcher, self._watcher = self._watcher, None
         if watcher is not None:
             watcher.client_gone()
+
+
+def _too_many_bodies() -> Refusal:
+    return Refusal(_UNAVAILABLE, "too many request bodies at once", "bodies")
 
 
 def _too_many_waiting() -> Refusal:

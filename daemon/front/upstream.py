@@ -36,7 +36,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     __slots__ = (
         "_between", "_caller", "_chunk_ended", "_complete", "_due", "_extra", "_failure", "_free",
-        "_head", "_head_bytes", "_headers", "_headless", "_heard", "_loop", "_lost", "_max_head",
+        "_head", "_head_bytes", "_headers", "_headless", "_heard", "_loop", "_lost", "_max_head", "_max_plain",
         "_parser", "_paused", "_pieces", "_poll", "_reason", "_reusable", "_silence", "_timer",
         "_transport",
         "_uploaded", "idle_since",
@@ -50,6 +50,7 @@ class UpstreamConnection(asyncio.Protocol):
         max_head: int = MAX_HEAD_BYTES,
     ) -> None:
         self._max_head = max_head
+        self._max_plain = max_head // 2
         self._free = free
         self._lost = lost
         self._loop = loop
@@ -60,6 +61,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._paused = False
         self._poll: select.poll | None = None
         self.idle_since = 0.0
+        self._extra = False
+        self._begin()
 
     # the pool's side
 
@@ -83,12 +86,6 @@ class UpstreamConnection(asyncio.Protocol):
         self._silence = silence
         self._headless = headless
         self._uploaded = uploaded
-        self._head: ResponseHead | None = None
-        self._pieces: list[bytes] = []
-        self._complete = self._extra = self._reusable = False
-        self._between = self._chunk_ended = False
-        self._failure: Failure | None = None
-        self._parser: httptools.HttpResponseParser | None = None
         now = self._heard = self._loop.time()
         if self._timer is None or self._due > now + silence:
             self._watch_in(silence)
@@ -171,13 +168,15 @@ class UpstreamConnection(asyncio.Protocol):
         if self._between and (start := content_of(data)):
             caller.upstream_chunk(data, start)
             return
-        head_missing = self._head is None
         parser = self._parser
         if parser is None:
-            if not self._headless and self._take_plain(data):
+            if not self._headless and (plain := read_response(data, self._max_plain)) is not None:
+                self._finish(reusable=True)
+                caller.upstream_plain(plain)
                 return
             self._reset()
             parser = self._parser = httptools.HttpResponseParser(self)
+        head_missing = self._head is None
         try:
             parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
@@ -195,17 +194,6 @@ class UpstreamConnection(asyncio.Protocol):
             if self._head_bytes > 2 * self._max_head:
                 self._failure = "broken"
         self._deliver(told=not head_missing)
-
-    def _take_plain(self, data: bytes) -> bool:
-        """Hand over a response that is all there and has nothing special about it."""
-        plain = read_response(data, self._max_head // 2)
-        if plain is None:
-            return False
-        self._reusable = True
-        caller = self._finish()
-        if caller is not None:
-            caller.upstream_plain(plain)
-        return True
 
     def connection_lost(self, error: Exception | None) -> None:
         """End a body that has no other end; fail anything else that is under way."""
@@ -304,6 +292,15 @@ class UpstreamConnection(asyncio.Protocol):
 
     # handing over
 
+    def _begin(self) -> None:
+        """Expect a response of which nothing is known: what a plain one leaves as it is."""
+        self._head: ResponseHead | None = None
+        self._pieces: list[bytes] = []
+        self._complete = self._reusable = False
+        self._between = self._chunk_ended = False
+        self._failure: Failure | None = None
+        self._parser: httptools.HttpResponseParser | None = None
+
     def _reset(self) -> None:
         self._headers: Headers = []
         self._reason = b""
@@ -328,20 +325,25 @@ class UpstreamConnection(asyncio.Protocol):
             self._fail(self._failure)
 
     def _end(self) -> None:
-        caller = self._finish()
+        reusable = self._reusable
+        self._begin()
+        caller = self._caller
+        self._finish(reusable=reusable)
         if caller is not None:
             caller.upstream_end()
 
-    def _finish(self) -> Caller | None:
-        """Let go of a complete exchange; return who has to hear of it."""
-        caller = self._detach()
-        reusable = self._reusable and self._uploaded and not self._extra
-        if reusable and self._transport is not None and not self._transport.is_closing():
-            self.resume()
+    def _finish(self, *, reusable: bool) -> None:
+        """Let go of a complete exchange."""
+        self._caller = None
+        transport = self._transport
+        if transport is None:
+            return
+        if reusable and self._uploaded and not self._extra and not transport.is_closing():
+            if self._paused:
+                self.resume()
             self._free(self)
-        elif self._transport is not None:
-            self._transport.abort()
-        return caller
+        else:
+            transport.abort()
 
     def _fail(self, failure: Failure) -> None:
         caller = self._detach()
