@@ -384,7 +384,11 @@ class HttpConnection(asyncio.Protocol):
         if self._held:
             self.release()
         if self._kept:
-            self._let_go()
+            if self._queue or self._reader.in_message:
+                self._let_go()
+            else:
+                self._server.census.let_go(self._kept)
+                self._kept = 0
         if not keep:
             self._ended = True
             if self._excess or self._uploading:

@@ -6,7 +6,6 @@ read again each time: its message is llhttp's.
 """
 
 import re
-from collections.abc import Sequence
 from typing import Final, final
 
 from daemon.front.upstream_headers import KEPT_BACK
@@ -48,19 +47,8 @@ class Field:
             self.passes = b"Content-Length: %d\r\n" % length
 
 
-_known: dict[bytes, Field] = {}
-"""Lines and what they say, bounded in number and size."""
-
-
-def read_lines(lines: Sequence[bytes]) -> list[Field] | None:
-    """Return what the lines say, None if one of them is llhttp's to read."""
-    known = _known
-    try:
-        return [known[line] for line in lines]
-    except KeyError:
-        fields = [known.get(line) or _read(line) for line in lines]
-    plain = [field for field in fields if field is not None]
-    return plain if len(plain) == len(fields) else None
+known_lines: dict[bytes, Field] = {}
+"""Lines and what they say, bounded in number and size. Whoever reads many looks here first."""
 
 
 def is_host(value: bytes) -> bool:
@@ -68,14 +56,14 @@ def is_host(value: bytes) -> bool:
     return _HOST.fullmatch(value) is not None
 
 
-def _read(line: bytes) -> Field | None:
-    """Read a line that is not known, and remember it if it is plain."""
+def read_line(line: bytes) -> Field | None:
+    """Return what a line says, None if it is llhttp's to read; a plain one is remembered."""
     found = _FIELD.fullmatch(line)
     field = None if found is None else _plain(found[1], found[2])
     if field is not None and len(line) <= _MAX_LINE_BYTES:
-        if len(_known) >= _MAX_LINES:
-            _known.clear()
-        _known[line] = field
+        if len(known_lines) >= _MAX_LINES:
+            known_lines.clear()
+        known_lines[line] = field
     return field
 
 

@@ -13,7 +13,7 @@ import re
 from typing import Final
 
 from daemon.front.inbound import Inbound, PlainHead
-from daemon.front.plain_lines import MAX_LENGTH_DIGITS, read_lines
+from daemon.front.plain_lines import MAX_LENGTH_DIGITS, read_line
 
 MAX_FIELDS: Final = 100
 """Below what is allowed, as are the other bounds here."""
@@ -129,12 +129,12 @@ def _read_head(data: bytes) -> PlainHead | None:
     start = _REQUEST_LINE.fullmatch(lines[0])
     if start is None or len(lines) > MAX_FIELDS:
         return None
-    fields = read_lines(lines[1:])
-    if fields is None:
+    fields = [field for line in lines[1:] if (field := read_line(line)) is not None]
+    if len(fields) != len(lines) - 1:
         return None
     headers = {field.key: field.value for field in fields}
     if len(headers) != len(fields) or b"host" not in headers:
         return None
-    length = max([field.length for field in fields])
+    length = max(field.length for field in fields)
     raw = [(field.name, field.value) for field in fields]
     return PlainHead(start[1].decode(), start[2], headers, raw, length)

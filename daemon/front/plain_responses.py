@@ -7,7 +7,7 @@ read as it reads it; for anything else the answer is None, and llhttp gets the s
 import re
 from typing import Final, final
 
-from daemon.front.plain_lines import LENGTH, Field, read_lines
+from daemon.front.plain_lines import LENGTH, Field, known_lines, read_line
 
 MAX_FIELDS: Final = 100
 """Below what is allowed, as are the other bounds here."""
@@ -31,18 +31,23 @@ class StatusLine:
 
 @final
 class PlainResponse:
-    """A response with its whole body."""
+    """A response with its whole body.
 
-    __slots__ = ("body", "fields", "start")
+    `head` is its status line and fields for a client who gets the body as it is.
+    """
 
-    def __init__(self, start: StatusLine, fields: list[Field], body: bytes) -> None:
+    __slots__ = ("_lines", "body", "head", "start")
+
+    def __init__(self, start: StatusLine, lines: list[bytes], head: bytes, body: bytes) -> None:
         self.start = start
-        self.fields = fields
+        self._lines = lines
+        self.head = head
         self.body = body
 
-    def head(self) -> bytes:
-        """Return the status line and fields for a client who gets the body as it is."""
-        return b"".join([self.start.line, *[field.passes for field in self.fields]])
+    @property
+    def fields(self) -> list[Field]:
+        """All fields as they came."""
+        return [field for line in self._lines if (field := read_line(line)) is not None]
 
 
 _starts: dict[bytes, StatusLine] = {}
@@ -59,11 +64,19 @@ def read_response(data: bytes, max_head: int) -> PlainResponse | None:
     if start is None or len(lines) > MAX_FIELDS:
         return None
     del lines[0]
-    fields = read_lines(lines)
+    passing = [start.line]
+    weight = 0
+    known = known_lines
+    for line in lines:
+        field = known.get(line) or read_line(line)
+        if field is None:
+            return None
+        weight += field.weight
+        passing.append(field.passes)
     # Exactly one length, and it is that of what follows.
-    if fields is None or sum([f.weight for f in fields]) != LENGTH + len(data) - end - 4:
+    if weight != LENGTH + len(data) - end - 4:
         return None
-    return PlainResponse(start, fields, data[end + 4 :])
+    return PlainResponse(start, lines, b"".join(passing), data[end + 4 :])
 
 
 def _start(line: bytes) -> StatusLine | None:

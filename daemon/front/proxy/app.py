@@ -1,5 +1,7 @@
 """What a front serves in the proxy modes: the daemon's own paths, the decision API, upstreams."""
 
+from time import perf_counter
+
 from adapters import dialects
 from daemon.front.answers import answer
 from daemon.front.app import App
@@ -27,6 +29,7 @@ class ProxyApp:
     def __init__(self, app: App, surroundings: Surroundings) -> None:
         self._app = app
         self._surroundings = surroundings
+        self._terse = app.terse
         self._hybrid = surroundings.config.mode == "hybrid"
 
     async def settled(self, seconds: float) -> None:
@@ -44,14 +47,18 @@ class ProxyApp:
             if head is not None:
                 head.passage = passage
         app = self._app
-        decision = app.unseen(inbound, passage.host, passage.path)
-        if decision is not None and not inbound.unfinished:
-            Passing(connection, inbound, passage, decision).send()
-            return
+        engine = app.engine
+        if engine is not None and self._terse:
+            started = perf_counter()
+            decision = passage.unseen(engine)
+            if decision is not None:
+                app.unseen(inbound, decision, perf_counter() - started)
+                if not inbound.unfinished:
+                    Passing(connection, inbound, passage, decision).send()
+                else:
+                    Relay(self._surroundings, connection, inbound, passage).decided(decision, None)
+                return
         relay = Relay(self._surroundings, connection, inbound, passage)
-        if decision is not None:
-            relay.decided(decision, None)
-            return
         request = Request(
             method=inbound.method,
             path=passage.path,

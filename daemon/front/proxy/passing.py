@@ -64,7 +64,7 @@ class Passing:
 
     def upstream_plain(self, plain: PlainResponse) -> None:
         """Pass a whole answer on."""
-        self._connection.respond(plain.head(), plain.body)
+        self._connection.respond(plain.head, plain.body)
 
     def upstream_head(self, head: ResponseHead, *, more: bool) -> None:
         """Have anything else relayed."""
