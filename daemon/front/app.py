@@ -17,10 +17,10 @@ from daemon.front.debug import PATHS as DEBUG_PATHS
 from daemon.front.debug import DebugSessions
 from daemon.front.exchange import Exchange
 from daemon.front.http1 import HttpConnection
+from daemon.front.inbound import Inbound
 from daemon.front.ledger import Ledger
 from daemon.front.links import Link
 from daemon.front.recorder import Recorder
-from daemon.front.inbound import Inbound
 from daemon.front.settle import Settling
 from daemon.front.tally import Tally
 from protocol.decision import Decision

@@ -55,7 +55,9 @@ class PlainReader:
         self._max_fields = min(max_fields, MAX_FIELDS)
         self._verbatim = verbatim
 
-    def read(self, data: bytes) -> Inbound | None:
+    def read(  # noqa: C901, PLR0911, PLR0912 - apart, it costs calls
+        self, data: bytes
+    ) -> Inbound | None:
         """Return the request that these bytes are, None if they are none or not a plain one."""
         end = data.find(b"\r\n\r\n")
         if not 0 < end < self._max_head:

@@ -93,12 +93,6 @@ class Call:
         """Fail unless there is a connection in time."""
         self._timer = loop.call_later(seconds, self.fail, "timeout")
 
-    def hand_to(self, caller: Caller) -> None:
-        """Tell somebody else from now on."""
-        self._caller = caller
-        if self._connection is not None:
-            self._connection.hand_to(caller)
-
     def write(self, data: bytes) -> None:
         """Send more of the request's body."""
         if self._connection is not None:

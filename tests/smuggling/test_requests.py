@@ -117,6 +117,9 @@ class Taken:
 
     def keeps(self, _size: int) -> None: ...
 
+    def take(self, inbound: Inbound, /) -> None:
+        self.complete(inbound, True, "1.1")  # noqa: FBT003 - kept alive
+
     def complete(self, inbound: Inbound, keep: bool, version: str, /) -> None:  # noqa: FBT001
         parts = (inbound.method, inbound.target, dict(inbound.headers), inbound.body)
         self.requests.append((*parts, list(inbound.raw), keep, version))

@@ -7,13 +7,13 @@ from daemon.front.answers import answer
 from daemon.front.app import App
 from daemon.front.exchange import Exchange
 from daemon.front.http1 import HttpConnection
+from daemon.front.inbound import Inbound
 from daemon.front.proxy.heads import refusal
 from daemon.front.proxy.passage import Passage
 from daemon.front.proxy.passing import Passing
 from daemon.front.proxy.relay import Relay
 from daemon.front.proxy.route import Route, find_route
 from daemon.front.proxy.surroundings import Surroundings
-from daemon.front.inbound import Inbound
 from protocol.decision import Decision
 from protocol.request import Request
 

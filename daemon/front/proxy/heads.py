@@ -6,8 +6,8 @@ Framing is never passed on: each side's length or chunks are said anew (RFC 9112
 from http import HTTPStatus
 
 from daemon.engine.debug_session import COOKIE_NAME
-from daemon.front.proxy.route import Route
 from daemon.front.inbound import Inbound
+from daemon.front.proxy.route import Route
 from daemon.front.upstream_caller import ResponseHead
 from daemon.front.upstream_headers import KEPT_BACK, Headers, UpstreamHeaders, without_hop_by_hop
 from daemon.llm.errors import reject_body

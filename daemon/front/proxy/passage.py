@@ -64,8 +64,7 @@ class Passage:
 
     def head(self, heads: RequestHeads, inbound: Inbound) -> bytes:
         """Return the head for the upstream, without what tells the body's length."""
-        key = (inbound.peer, heads)
-        known = self._heads.get(key)
+        known = self._heads.get(key := (inbound.peer, heads))
         if known is None:
             if len(self._heads) >= _MAX_PEERS:
                 self._heads.clear()

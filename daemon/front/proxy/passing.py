@@ -43,7 +43,9 @@ class Passing:
         body = inbound.body
         head = passage.head(surroundings.heads, inbound)
         self._call = passage.pool.send(
-            b"".join((head, request_framing(inbound, len(body)), body)),
+            b"%bContent-Length: %d\r\n\r\n%b" % (head, len(body), body)
+            if body
+            else head + request_framing(inbound, 0),
             self,
             surroundings.silence,
             headless=inbound.method == "HEAD",
@@ -66,9 +68,9 @@ class Passing:
         """Pass a whole answer on."""
         self._connection.respond(plain.head, plain.body)
 
-    def upstream_head(self, head: ResponseHead, *, more: bool) -> None:
+    def upstream_head(self, head: ResponseHead, *, more: bool) -> Relay:
         """Have anything else relayed."""
-        self._relay().upstream_head(head, more=more)
+        return self._relay().upstream_head(head, more=more)
 
     def upstream_failed(self, failure: Failure) -> None:
         """Have the client told."""
@@ -95,8 +97,10 @@ class Passing:
 
     def client_full(self) -> None:
         """Let the upstream wait."""
-        self._relay().client_full()
+        if self._call is not None:
+            self._call.pause()
 
     def client_drained(self) -> None:
         """Let the upstream go on."""
-        self._relay().client_drained()
+        if self._call is not None:
+            self._call.resume()

@@ -9,6 +9,8 @@ from daemon.engine.engine import reservation_of
 from daemon.engine.evaluation import Evaluation
 from daemon.engine.stream_caps import stream_caps
 from daemon.front.http1 import HttpConnection
+from daemon.front.inbound import Inbound
+from daemon.front.plain_responses import PlainResponse
 from daemon.front.proxy import actions
 from daemon.front.proxy.actions import Actions
 from daemon.front.proxy.asked import Asked
@@ -16,9 +18,7 @@ from daemon.front.proxy.exchange import ProxyExchange
 from daemon.front.proxy.heads import request_framing
 from daemon.front.proxy.passage import Passage
 from daemon.front.proxy.surroundings import Surroundings
-from daemon.front.inbound import Inbound
 from daemon.front.trace import place
-from daemon.front.plain_responses import PlainResponse
 from daemon.front.upstream_caller import Failure, ResponseHead
 from daemon.front.upstream_pool import Calling
 from daemon.llm.providers import endpoint
@@ -95,8 +95,6 @@ class Relay:
         self._body = b""
         self._sent = True
         self._call = call
-        if call is not None:
-            call.hand_to(self)
 
     def _asked(self, decision: Decision, evaluation: Evaluation | None) -> Asked:
         inbound, passage = self._inbound, self._passage
@@ -176,10 +174,11 @@ class Relay:
             self._exchange.upstream_sent()
         self._connection.release()
 
-    def upstream_head(self, head: ResponseHead, *, more: bool) -> None:
+    def upstream_head(self, head: ResponseHead, *, more: bool) -> "Relay":
         """Pass the head on."""
         self._more = more
         self._do(self._exchange.upstream_head(head))
+        return self
 
     def upstream_plain(self, plain: PlainResponse) -> None:
         """Pass a whole answer on."""

@@ -38,6 +38,9 @@ class Taken:
     def keeps(self, size: int) -> None:
         self.held += size
 
+    def take(self, inbound: Inbound, /) -> None:
+        self.complete(inbound, True, "1.1")  # noqa: FBT003 - kept alive
+
     def complete(self, inbound: Inbound, keep: bool, version: str, /) -> None:  # noqa: FBT001
         self.requests.append(inbound)
         self.kept.append(keep)
