@@ -305,20 +305,26 @@ class HttpConnection(asyncio.Protocol):
             if line or body
             else head + b"\r\n"
         )
-        # Not through the transport, which would wait for the end of the loop's turn: what dies in
-        # between has been charged and not answered. It costs no more.
-        waiting = self._fd < 0 or transport.get_write_buffer_size()
         if about_to is not None:
             about_to()
-        if not waiting:
+        self._write(transport, data)
+        self._answered(keep=keep)
+
+    def _write(self, transport: asyncio.Transport, data: bytes) -> None:
+        """Write at once.
+
+        The transport would wait for the end of the loop's turn: what dies in between has been
+        charged and not answered, and its queue costs more than this where turns are short.
+        """
+        if self._fd >= 0 and not transport.get_write_buffer_size():
             try:
                 data = data[os.write(self._fd, data) :]
             except OSError:  # full, or gone: the transport finds out
                 transport.write(data)
-                data = b""
-        if data:
-            transport.write(data)
-        self._answered(keep=keep)
+                return
+            if not data:
+                return
+        transport.write(data)
 
     def attach(self, watcher: Watcher) -> None:
         """Let `watcher` hear of the client until the request is answered."""
@@ -361,11 +367,12 @@ class HttpConnection(asyncio.Protocol):
 
     def send(self, data: bytes) -> None:
         """Write a piece of the answer's body."""
-        if self._transport is not None and self._current is not None:
+        transport = self._transport
+        if transport is not None and self._current is not None:
             if self._opening:
                 data = self._opening + data
                 self._opening = b""
-            self._transport.write(data)
+            self._write(transport, data)
 
     def end(self) -> None:
         """End an answer that was opened."""
