@@ -12,6 +12,7 @@ Rules
 """
 
 import asyncio
+import os
 import select
 import socket
 from collections.abc import Callable
@@ -30,7 +31,7 @@ class UpstreamConnection(asyncio.Protocol):
     """`free` is called when the connection can take another request, `lost` when it is gone."""
 
     __slots__ = (
-        "_caller", "_concluded", "_due", "_free", "_headless", "_heard", "_loop", "_lost",
+        "_caller", "_concluded", "_due", "_fd", "_free", "_headless", "_heard", "_loop", "_lost",
         "_max_head", "_max_plain", "_paused", "_poll", "_recipient", "_response", "_silence",
         "_timer", "_transport", "_uploaded", "idle_since",
     )  # fmt: skip
@@ -53,6 +54,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._due = 0.0
         self._paused = False
         self._poll: select.poll | None = None
+        self._fd = -1
         self.idle_since = 0.0
         self._concluded = False  # not to be used again
         self._response: ResponseReader | None = None
@@ -86,7 +88,14 @@ class UpstreamConnection(asyncio.Protocol):
         if transport is None or transport.is_closing():
             self._fail("unreachable")
             return
-        transport.write(request)
+        if self._fd >= 0 and not transport.get_write_buffer_size():
+            # At once: its queue would cost more.
+            try:  # noqa: SIM105 - `suppress` costs 0.3 µs
+                request = request[os.write(self._fd, request) :]
+            except OSError:
+                pass  # full, or gone: the transport finds out
+        if request:
+            transport.write(request)
         caller.upstream_sent()
 
     # the caller's side: see `Call` in the pool
@@ -144,6 +153,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._transport = transport  # type: ignore[assignment]  # a stream's transport
         sock = transport.get_extra_info("socket")
         if sock is not None:
+            if transport.get_extra_info("ssl_object") is None:
+                self._fd = sock.fileno()
             self._poll = select.poll()
             self._poll.register(sock.fileno(), select.POLLIN | select.POLLRDHUP)
 
