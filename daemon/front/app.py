@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from time import perf_counter, time
+from time import time
 
 from adapters import dialects, native
 from daemon.engine.context import Context
@@ -17,10 +17,10 @@ from daemon.front.debug import PATHS as DEBUG_PATHS
 from daemon.front.debug import DebugSessions
 from daemon.front.exchange import Exchange
 from daemon.front.http1 import HttpConnection
+from daemon.front.inbound import Inbound
 from daemon.front.ledger import Ledger
 from daemon.front.links import Link
 from daemon.front.recorder import Recorder
-from daemon.front.request_reader import Inbound
 from daemon.front.settle import Settling
 from daemon.front.tally import Tally
 from protocol.decision import Decision
@@ -148,21 +148,16 @@ class App:
             return
         self._go_on(engine, exchange, begun)
 
-    def unseen(self, inbound: Inbound, host: str, path: str) -> Decision | None:
-        """Return the decision on a request that no policy sees, None if it has to be made.
+    @property
+    def terse(self) -> bool:
+        """Whether nothing is said of a decision on a request that no policy sees: only counted."""
+        return self.debug is None and not self.recorder.everything
 
-        Whatever is said of a decision beyond that needs an exchange, which takes 5 µs.
-        """
-        engine = self.engine
-        if engine is None or self.debug is not None or self.recorder.everything:
-            return None
-        started = perf_counter()
-        decision = engine.unseen(inbound.method, host, path)
-        if decision is not None:
-            if not inbound.trusted:
-                self.recorder.untrusted(inbound, self.clock())
-            self.tally.decided(decision, self.mode, perf_counter() - started)
-        return decision
+    def unseen(self, inbound: Inbound, decision: Decision, seconds: float) -> None:
+        """Count a decision on a request that no policy sees, which took so long."""
+        if not inbound.trusted:
+            self.recorder.untrusted(inbound, self.clock())
+        self.tally.decided(decision, self.mode, seconds)
 
     def _settle(self, connection: HttpConnection, inbound: Inbound) -> None:
         if inbound.method != "POST":

@@ -8,7 +8,7 @@ from daemon.engine.disclosure import descriptors
 from daemon.engine.evaluation import Evaluation
 from daemon.front.answers import answer, no_content
 from daemon.front.http1 import HttpConnection
-from daemon.front.request_reader import Inbound
+from daemon.front.inbound import Inbound
 from protocol.decision import Decision
 
 LOGIN: Final = b"/v1/debug/session"

@@ -15,9 +15,9 @@ from daemon.engine.record import Decided
 from daemon.front.clock import now_us
 from daemon.front.debug import DebugSessions
 from daemon.front.http1 import HttpConnection
+from daemon.front.inbound import Inbound
 from daemon.front.links import Link
 from daemon.front.recorder import Recorder
-from daemon.front.request_reader import Inbound
 from daemon.front.tally import Tally
 from protocol.answered import LAST_SLOT
 from protocol.bundle import MICRO

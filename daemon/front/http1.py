@@ -21,7 +21,8 @@ import os
 from collections import deque
 from collections.abc import Callable
 
-from daemon.front.request_reader import Inbound, Refusal, RequestReader
+from daemon.front.inbound import Inbound
+from daemon.front.request_reader import Refusal, RequestReader
 from daemon.front.surroundings import Server, Watcher
 
 LINGER_SECONDS = 2.0
@@ -189,8 +190,30 @@ class HttpConnection(asyncio.Protocol):
         if self._ended:
             return
         if not self._server.census.keep(size):
-            raise Refusal(_UNAVAILABLE, "too many request bodies at once", "bodies")
+            raise _too_many_bodies()
         self._kept += size
+
+    def take(self, inbound: Inbound, /) -> None:
+        """Hand a plain request to the app; this is what `complete` comes to for nearly all.
+
+        Raises:
+            Refusal: all connections together hold too much, or too much waits already.
+        """
+        size = len(inbound.body)
+        if size:
+            if not self._server.census.keep(size):
+                raise _too_many_bodies()
+            self._kept += size
+        if self._current is not None or self._last:
+            self.complete(inbound, True, "1.1")  # noqa: FBT003 - kept alive
+            return
+        self._uploading = False
+        self._current = _PLAIN_HEAD if inbound.method == "HEAD" else _PLAIN
+        self.deadline = NEVER
+        try:
+            self._server.app.handle(self, inbound)
+        except Exception as error:  # noqa: BLE001 - one request must not take others with it
+            self._failed(error)
 
     def complete(self, inbound: Inbound, keep: bool, version: str, /) -> None:  # noqa: FBT001
         """Hand a request to the app, or queue it behind the one being decided.
@@ -239,8 +262,11 @@ class HttpConnection(asyncio.Protocol):
             self._server.app.handle(self, inbound)
         except Exception as error:  # noqa: BLE001 - one request must not take others with it
             # Whoever called may be a shard's link with other requests' replies in hand.
-            self._server.census.failed(error)
-            self.respond(_FAILED)
+            self._failed(error)
+
+    def _failed(self, error: Exception) -> None:
+        self._server.census.failed(error)
+        self.respond(_FAILED)
 
     # the app's side
 
@@ -279,20 +305,26 @@ class HttpConnection(asyncio.Protocol):
             if line or body
             else head + b"\r\n"
         )
-        # Not through the transport, which would wait for the end of the loop's turn: what dies in
-        # between has been charged and not answered. It costs no more.
-        waiting = self._fd < 0 or transport.get_write_buffer_size()
         if about_to is not None:
             about_to()
-        if not waiting:
+        self._write(transport, data)
+        self._answered(keep=keep)
+
+    def _write(self, transport: asyncio.Transport, data: bytes) -> None:
+        """Write at once.
+
+        The transport would wait for the end of the loop's turn: what dies in between has been
+        charged and not answered, and its queue costs more than this where turns are short.
+        """
+        if self._fd >= 0 and not transport.get_write_buffer_size():
             try:
                 data = data[os.write(self._fd, data) :]
             except OSError:  # full, or gone: the transport finds out
                 transport.write(data)
-                data = b""
-        if data:
-            transport.write(data)
-        self._answered(keep=keep)
+                return
+            if not data:
+                return
+        transport.write(data)
 
     def attach(self, watcher: Watcher) -> None:
         """Let `watcher` hear of the client until the request is answered."""
@@ -335,11 +367,12 @@ class HttpConnection(asyncio.Protocol):
 
     def send(self, data: bytes) -> None:
         """Write a piece of the answer's body."""
-        if self._transport is not None and self._current is not None:
+        transport = self._transport
+        if transport is not None and self._current is not None:
             if self._opening:
                 data = self._opening + data
                 self._opening = b""
-            self._transport.write(data)
+            self._write(transport, data)
 
     def end(self) -> None:
         """End an answer that was opened."""
@@ -355,9 +388,14 @@ class HttpConnection(asyncio.Protocol):
 
     def _answered(self, *, keep: bool) -> None:
         self._current = self._delay = self._watcher = None
-        self.release()
+        if self._held:
+            self.release()
         if self._kept:
-            self._let_go()
+            if self._queue or self._reader.in_message:
+                self._let_go()
+            else:
+                self._server.census.let_go(self._kept)
+                self._kept = 0
         if not keep:
             self._ended = True
             if self._excess or self._uploading:
@@ -510,6 +548,10 @@ class HttpConnection(asyncio.Protocol):
             watcher.client_gone()
 
 
+def _too_many_bodies() -> Refusal:
+    return Refusal(_UNAVAILABLE, "too many request bodies at once", "bodies")
+
+
 def _too_many_waiting() -> Refusal:
     return Refusal("400 Bad Request", "too many pipelined requests", "pipelined")
 
@@ -521,4 +563,6 @@ _FAILED = (
     b"HTTP/1.1 503 Service Unavailable\r\nX-Fairvisor-Reason: service_unavailable\r\n"
     b"Retry-After: 1\r\nContent-Length: 0\r\n"
 )
+_PLAIN = (True, b"", False)
+_PLAIN_HEAD = (True, b"", True)
 _CONNECTION = {True: b"Connection: keep-alive\r\n", False: b"Connection: close\r\n"}

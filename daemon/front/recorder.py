@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from daemon.engine.checks import Check
 from daemon.engine.edge_headers import first_edge_header
 from daemon.engine.record import Decided, Record, decision_record, tripped_records
+from daemon.front.inbound import Inbound
 from daemon.front.rate_limited_log import RateLimitedLog
 from daemon.front.records import RecordWriter
-from daemon.front.request_reader import Inbound
 from daemon.front.tally import Tally
 from daemon.front.trace import place
 

@@ -16,14 +16,15 @@ Rules
   a client's X-Forwarded-For, and many pass its X_Forwarded_For on, which must not count beside it.
 """
 
-from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import httptools
 
 from daemon.engine.edge_headers import is_edge_header
-from daemon.front import plain_heads
-from daemon.front.plain_heads import PlainHead, is_host, read_request
+from daemon.front import plain_requests
+from daemon.front.inbound import Inbound
+from daemon.front.plain_lines import is_host
+from daemon.front.plain_requests import PlainReader
 
 _FIELD_FRAME = 4
 """Bytes of ": " and CRLF around a field's name and value."""
@@ -31,7 +32,7 @@ _CANONICAL_ENTRIES = 4096
 _CANONICAL_BYTES = 64
 _ONCE = frozenset({b"host", b"transfer-encoding"})  # llhttp sees to Content-Length
 _FRAMING = frozenset({b"content-length", b"transfer-encoding"})
-_MOST_FRAMING = 2 * plain_heads.MAX_FIELDS
+_MOST_FRAMING = 2 * plain_requests.MAX_FIELDS
 """What a head's fields may count more than they take, where blanks were left out."""
 _NONE: frozenset[bytes] = frozenset()
 
@@ -49,45 +50,6 @@ class Refusal(Exception):  # noqa: N818 - an answer, not a fault of ours
         self.why = why
 
 
-class Inbound:
-    """One request as it came in: `target` in origin form, `headers` canonical.
-
-    `raw` holds every field as sent, () unless the reader is verbatim; `unfinished` says that more
-    of the body will follow, `modern` that the client speaks HTTP/1.1. `head` is what is known of a
-    head that was plain.
-    """
-
-    __slots__ = (
-        "body", "head", "headers", "method", "modern", "peer", "raw", "target", "trusted",
-        "unfinished",
-    )  # fmt: skip
-
-    def __init__(  # noqa: PLR0913 - one value per part of a request
-        self,
-        method: str,
-        target: bytes,
-        headers: Mapping[bytes, bytes],
-        body: bytes,
-        peer: str,
-        *,
-        trusted: bool,
-        raw: Sequence[tuple[bytes, bytes]] = (),
-        unfinished: bool = False,
-        modern: bool = True,
-        head: PlainHead | None = None,
-    ) -> None:
-        self.method = method
-        self.target = target
-        self.headers = headers
-        self.body = body
-        self.peer = peer
-        self.trusted = trusted
-        self.raw = raw
-        self.unfinished = unfinished
-        self.modern = modern
-        self.head = head
-
-
 class Taker(Protocol):
     """Whoever takes the requests. May raise `Refusal`."""
 
@@ -99,6 +61,9 @@ class Taker(Protocol):
 
     def keeps(self, size: int) -> None:
         """Hear that so many bytes of a body will be kept."""
+
+    def take(self, inbound: Inbound, /) -> None:
+        """Take a plain request, after which another may follow; its body is to be kept."""
 
     def complete(self, inbound: Inbound, keep: bool, version: str, /) -> None:  # noqa: FBT001
         """Take a request; `keep`: whether another may follow on this connection."""
@@ -124,6 +89,7 @@ class RequestReader:
         "_max_head",
         "_parser",
         "_peer",
+        "_plain",
         "_raw",
         "_read_bytes",
         "_repeated",
@@ -160,6 +126,14 @@ class RequestReader:
         self._max_fields = max_fields
         self._verbatim = verbatim
         self._parser = httptools.HttpRequestParser(self)
+        self._plain = PlainReader(
+            peer,
+            trusted=trusted,
+            max_head=max_head - _MOST_FRAMING,
+            max_body=max_body,
+            max_fields=max_fields,
+            verbatim=verbatim,
+        )
         self._room = self._mark = max_body
         self._unheard = 0
         self._last_read = 0
@@ -174,26 +148,10 @@ class RequestReader:
             Refusal: these bytes are no acceptable request, or the taker does not accept it.
         """
         if not self.in_message:
-            plain = read_request(data, self._max_head - _MOST_FRAMING, self._max_body)
-            if plain is not None and len(plain.raw) <= self._max_fields:
+            inbound = self._plain.read(data)
+            if inbound is not None:
                 self._unheard = 0
-                head = plain.head
-                if plain.body:
-                    self._taker.keeps(len(plain.body))
-                self._taker.complete(
-                    Inbound(
-                        head.method,
-                        head.target,
-                        plain.headers,
-                        plain.body,
-                        self._peer,
-                        trusted=self._trusted,
-                        raw=plain.raw if self._verbatim else (),
-                        head=head,
-                    ),
-                    True,  # noqa: FBT003 - kept alive
-                    "1.1",
-                )
+                self._taker.take(inbound)
                 return
         # Progress sets this back to 0; what is left grows by every read that brought none: more of
         # a head, trailers, chunk extensions, blank lines.
@@ -400,7 +358,7 @@ class RequestReader:
                 self._headers,
                 body,
                 self._peer,
-                trusted=self._trusted,
+                self._trusted,
                 raw=self._raw,
                 unfinished=self._spilling,
                 modern=version == "1.1",

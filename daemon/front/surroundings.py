@@ -3,7 +3,7 @@
 import socket
 from typing import TYPE_CHECKING, Protocol
 
-from daemon.front.request_reader import Inbound
+from daemon.front.inbound import Inbound
 
 if TYPE_CHECKING:
     from daemon.front.http1 import HttpConnection

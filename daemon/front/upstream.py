@@ -12,34 +12,28 @@ Rules
 """
 
 import asyncio
+import os
 import select
 import socket
 from collections.abc import Callable
 from contextlib import suppress
 
-import httptools
-
 from daemon.front.plain_chunks import content_of
-from daemon.front.plain_heads import read_response
-from daemon.front.upstream_caller import Caller, Failure, ResponseHead
-from daemon.front.upstream_headers import NAMES_NOTHING, Headers
+from daemon.front.plain_responses import read_response
+from daemon.front.response_reader import ResponseReader
+from daemon.front.upstream_caller import Caller, Failure, Recipient
 
 MAX_HEAD_BYTES = 65_536
 """The default of `FAIRVISOR_UPSTREAM_MAX_HEAD_BYTES`."""
-MAX_FIELDS = 256
-_FIELD_FRAME = 4
-_OK = 200
 
 
 class UpstreamConnection(asyncio.Protocol):
     """`free` is called when the connection can take another request, `lost` when it is gone."""
 
     __slots__ = (
-        "_between", "_caller", "_chunk_ended", "_complete", "_due", "_extra", "_failure", "_free",
-        "_head", "_head_bytes", "_headers", "_headless", "_heard", "_loop", "_lost", "_max_head",
-        "_parser", "_paused", "_pieces", "_poll", "_reason", "_reusable", "_silence", "_timer",
-        "_transport",
-        "_uploaded", "idle_since",
+        "_caller", "_concluded", "_due", "_fd", "_free", "_headless", "_heard", "_loop", "_lost",
+        "_max_head", "_max_plain", "_paused", "_poll", "_recipient", "_response", "_silence",
+        "_timer", "_transport", "_uploaded", "idle_since",
     )  # fmt: skip
 
     def __init__(
@@ -50,6 +44,7 @@ class UpstreamConnection(asyncio.Protocol):
         max_head: int = MAX_HEAD_BYTES,
     ) -> None:
         self._max_head = max_head
+        self._max_plain = max_head // 2
         self._free = free
         self._lost = lost
         self._loop = loop
@@ -59,7 +54,11 @@ class UpstreamConnection(asyncio.Protocol):
         self._due = 0.0
         self._paused = False
         self._poll: select.poll | None = None
+        self._fd = -1
         self.idle_since = 0.0
+        self._concluded = False  # not to be used again
+        self._response: ResponseReader | None = None
+        self._recipient: Recipient | None = None
 
     # the pool's side
 
@@ -67,9 +66,7 @@ class UpstreamConnection(asyncio.Protocol):
     def is_fresh(self) -> bool:
         """Whether the connection is silent, as one that waits should be: not closed, not broken."""
         transport, poll = self._transport, self._poll
-        if transport is None or transport.is_closing() or poll is None:
-            return False
-        return not poll.poll(0)
+        return transport is not None and poll is not None and not poll.poll(0)
 
     def start(
         self, request: bytes, caller: Caller, silence: float, *, headless: bool, uploaded: bool
@@ -83,19 +80,22 @@ class UpstreamConnection(asyncio.Protocol):
         self._silence = silence
         self._headless = headless
         self._uploaded = uploaded
-        self._head: ResponseHead | None = None
-        self._pieces: list[bytes] = []
-        self._complete = self._extra = self._reusable = False
-        self._between = self._chunk_ended = False
-        self._failure: Failure | None = None
-        self._parser: httptools.HttpResponseParser | None = None
+        self._response = self._recipient = None
         now = self._heard = self._loop.time()
         if self._timer is None or self._due > now + silence:
             self._watch_in(silence)
-        if self._transport is None or self._transport.is_closing():
+        transport = self._transport
+        if transport is None or transport.is_closing():
             self._fail("unreachable")
             return
-        self._transport.write(request)
+        if self._fd >= 0 and not transport.get_write_buffer_size():
+            # At once: its queue would cost more.
+            try:  # noqa: SIM105 - `suppress` costs 0.3 µs
+                request = request[os.write(self._fd, request) :]
+            except OSError:
+                pass  # full, or gone: the transport finds out
+        if request:
+            transport.write(request)
         caller.upstream_sent()
 
     # the caller's side: see `Call` in the pool
@@ -134,7 +134,7 @@ class UpstreamConnection(asyncio.Protocol):
         transport = self._transport
         if transport is None or transport.is_closing():
             return False
-        self._extra = True  # not to be used again
+        self._concluded = True
         with suppress(OSError), transport.get_extra_info("socket").dup() as sock:
             sock.shutdown(socket.SHUT_RDWR)
         self.resume()
@@ -153,6 +153,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._transport = transport  # type: ignore[assignment]  # a stream's transport
         sock = transport.get_extra_info("socket")
         if sock is not None:
+            if transport.get_extra_info("ssl_object") is None:
+                self._fd = sock.fileno()
             self._poll = select.poll()
             self._poll.register(sock.fileno(), select.POLLIN | select.POLLRDHUP)
 
@@ -163,48 +165,22 @@ class UpstreamConnection(asyncio.Protocol):
             self.cancel()  # nobody asked for anything
             return
         self._heard = self._loop.time()
-        if self._between and (start := content_of(data)):
-            caller.upstream_chunk(data, start)
-            return
-        head_missing = self._head is None
-        parser = self._parser
-        if parser is None:
-            if not self._headless and self._take_plain(data):
+        response, recipient = self._response, self._recipient
+        if response is None:
+            if not self._headless and (plain := read_response(data, self._max_plain)) is not None:
+                self._finish(reusable=True)
+                caller.upstream_plain(plain)
                 return
-            self._reset()
-            parser = self._parser = httptools.HttpResponseParser(self)
-        try:
-            parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            if not self._complete:
-                self._failure = "broken"
-            self._extra = True
-        # A chunk that has begun has told its size, in a line: nothing of one is there yet.
-        self._between = self._chunk_ended and data.endswith(b"\r\n")
-        pieces = self._pieces
-        if len(pieces) == 1 and not (head_missing or self._complete or self._failure):
-            caller.upstream_data(pieces.pop())  # one chunk of a stream, as most reads bring
+            response = ResponseReader(headless=self._headless, max_head=self._max_head)
+            self._response = response
+        elif recipient is not None and response.between and (start := content_of(data)):
+            recipient.upstream_chunk(data, start)
             return
-        if head_missing and self._head is None:
-            self._head_bytes += len(data)
-            if self._head_bytes > 2 * self._max_head:
-                self._failure = "broken"
-        self._deliver(told=not head_missing)
-
-    def _take_plain(self, data: bytes) -> bool:
-        """Hand over a response that is all there and has nothing special about it."""
-        plain = read_response(data, self._max_head // 2)
-        if plain is None:
-            return False
-        body = plain.body
-        head = ResponseHead(
-            plain.status, plain.reason, [], len(body), names_nothing=True, plain=plain
-        )
-        self._reusable = True
-        caller = self._finish()
-        if caller is not None:
-            caller.upstream_answer(head, body)
-        return True
+        response.feed(data)
+        if recipient is not None and response.goes_on:
+            recipient.upstream_data(response.take())  # one chunk of a stream, as most reads bring
+            return
+        self._deliver(response)
 
     def connection_lost(self, error: Exception | None) -> None:
         """End a body that has no other end; fail anything else that is under way."""
@@ -215,11 +191,13 @@ class UpstreamConnection(asyncio.Protocol):
         self._lost(self)
         if self._caller is None:
             return
-        head = self._head
-        if head is not None and error is None and self._ends_with_connection(head):
-            self._end()
+        response = self._response
+        if response is None or response.head is None:
+            self._fail("unreachable")
+        elif error is None and response.ends_with_connection:
+            self._end(reusable=False)
         else:
-            self._fail("broken" if head is not None else "unreachable")
+            self._fail("broken")
 
     def pause_writing(self) -> None:
         """Tell who uploads to wait."""
@@ -231,115 +209,43 @@ class UpstreamConnection(asyncio.Protocol):
         if self._caller is not None:
             self._caller.upstream_drained()
 
-    # llhttp's side
-
-    def on_message_begin(self) -> None:
-        """Start a head; behind a complete response there must be none."""
-        if self._complete:
-            self._extra = True
-            return
-        self._reset()
-
-    def on_status(self, reason: bytes) -> None:
-        """Collect the reason phrase."""
-        self._reason += reason
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a field."""
-        if self._head is not None:
-            return  # trailers are not passed on
-        self._head_bytes += len(name) + len(value) + _FIELD_FRAME
-        self._headers.append((name, value.rstrip(b" \t")))
-        if self._head_bytes > self._max_head or len(self._headers) > MAX_FIELDS:
-            raise ValueError("response head too large")
-
-    def on_headers_complete(self) -> None:
-        """Judge the head."""
-        parser = self._parser
-        if parser is None or (status := parser.get_status_code()) < _OK or self._complete:
-            return
-        length: int | None = None
-        names_nothing = True
-        coded = False
-        for name, value in self._headers:
-            lower = name.lower()
-            if lower == b"connection":
-                names_nothing = names_nothing and value.lower() in NAMES_NOTHING
-            elif lower == b"content-length":
-                length = int(value)
-            elif lower == b"transfer-encoding":
-                if coded or value.strip().lower() != b"chunked":
-                    raise ValueError("a transfer coding that was not asked for")
-                coded = True
-        self._head = ResponseHead(
-            status, self._reason, self._headers, length, names_nothing=names_nothing
-        )
-        if self._headless:
-            self._complete = True
-            self._reusable = parser.should_keep_alive()
-
-    def on_chunk_header(self) -> None:
-        """Note that a chunk has begun."""
-        self._chunk_ended = False
-
-    def on_chunk_complete(self) -> None:
-        """Note that it has ended, unless it is the last: then trailers may follow."""
-        self._chunk_ended = self._head is not None and not self._complete
-
-    def on_body(self, chunk: bytes) -> None:
-        """Keep a piece until it is handed over; behind a complete response it is nobody's."""
-        if self._complete:
-            self._extra = True
-        else:
-            self._pieces.append(chunk)
-
-    def on_message_complete(self) -> None:
-        """Note the end."""
-        self._chunk_ended = False
-        parser = self._parser
-        if parser is not None and self._head is not None and not self._complete:
-            self._complete = True
-            self._reusable = parser.should_keep_alive()
-
     # handing over
 
-    def _reset(self) -> None:
-        self._headers: Headers = []
-        self._reason = b""
-        self._head_bytes = 0
+    def _deliver(self, response: ResponseReader) -> None:
+        head, caller, recipient = response.head, self._caller, self._recipient
+        if head is not None and recipient is None and caller is not None:
+            more = bool(response.pieces) or response.complete
+            recipient = caller.upstream_head(head, more=more)
+            if self._caller is not caller:
+                return  # it has cut us off
+            self._caller = self._recipient = recipient
+        if response.pieces and recipient is not None:
+            recipient.upstream_data(response.take())
+            if self._caller is not recipient:
+                return
+        if response.complete:
+            self._end(reusable=response.reusable)
+        elif response.broken:
+            self._fail("broken")
 
-    def _deliver(self, *, told: bool) -> None:
-        caller = self._caller
-        if caller is None:
+    def _end(self, *, reusable: bool) -> None:
+        recipient = self._recipient
+        self._finish(reusable=reusable)
+        if recipient is not None:
+            recipient.upstream_end()
+
+    def _finish(self, *, reusable: bool) -> None:
+        """Let go of a complete exchange."""
+        self._caller = None
+        transport = self._transport
+        if transport is None:
             return
-        if self._head is not None and not told:
-            caller.upstream_head(self._head, more=bool(self._pieces) or self._complete)
-        if self._pieces and self._caller is caller:
-            data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
-            self._pieces.clear()
-            caller.upstream_data(data)
-        if self._caller is not caller:
-            return  # it has cut us off
-        if self._complete:
-            self._end()
-        elif self._failure is not None:
-            self._fail(self._failure)
-
-    def _end(self) -> None:
-        caller = self._finish()
-        if caller is not None:
-            caller.upstream_end()
-
-    def _finish(self) -> Caller | None:
-        """Let go of a complete exchange; return who has to hear of it."""
-        caller = self._detach()
-        reusable = self._reusable and self._uploaded and not self._extra
-        if reusable and self._transport is not None and not self._transport.is_closing():
-            self.resume()
+        if reusable and self._uploaded and not self._concluded and not transport.is_closing():
+            if self._paused:
+                self.resume()
             self._free(self)
-        elif self._transport is not None:
-            self._transport.abort()
-        return caller
+        else:
+            transport.abort()
 
     def _fail(self, failure: Failure) -> None:
         caller = self._detach()
@@ -370,8 +276,3 @@ class UpstreamConnection(asyncio.Protocol):
             self._fail("timeout")
         else:
             self._watch_in(max(left, 0.01))
-
-    def _ends_with_connection(self, head: ResponseHead) -> bool:
-        return head.length is None and not any(
-            name.lower() == b"transfer-encoding" for name, _ in head.headers
-        )

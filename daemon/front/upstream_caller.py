@@ -2,7 +2,7 @@
 
 from typing import Literal, Protocol
 
-from daemon.front.plain_heads import PlainResponse
+from daemon.front.plain_responses import PlainResponse
 from daemon.front.upstream_headers import Headers
 
 Failure = Literal["unreachable", "timeout", "broken"]
@@ -35,6 +35,12 @@ class ResponseHead:
         self.names_nothing = names_nothing
         self.plain = plain
 
+    @classmethod
+    def of(cls, plain: PlainResponse) -> "ResponseHead":
+        """Return the head of a plain response."""
+        start, length = plain.start, len(plain.body)
+        return cls(start.status, start.reason, [], length, names_nothing=True, plain=plain)
+
     @property
     def headers(self) -> Headers:
         """Names and values as sent."""
@@ -44,25 +50,20 @@ class ResponseHead:
 
 
 class Caller(Protocol):
-    """Whoever asked an upstream; after `upstream_end` or `upstream_failed` nothing follows."""
+    """Whoever asked an upstream; after a whole response, its end, or a failure nothing follows."""
 
     def upstream_sent(self) -> None:
         """Hear that the request (its head and known body) is on its way."""
 
-    def upstream_head(self, head: ResponseHead, *, more: bool) -> None:
-        """Take the response's head; `more`: some of the body, or the end, follows at once."""
+    def upstream_head(self, head: ResponseHead, *, more: bool) -> "Recipient":
+        """Take the response's head and return who takes the rest, and is the caller from now on.
 
-    def upstream_answer(self, head: ResponseHead, body: bytes) -> None:
-        """Take a whole response, instead of all the above and the end."""
+        `more`: some of the body, or the end, follows at once.
+        """
+        ...
 
-    def upstream_data(self, data: bytes) -> None:
-        """Take a piece of its body."""
-
-    def upstream_chunk(self, framed: bytes, start: int) -> None:
-        """Take a piece of its body that came as one chunk, whose content begins at `start`."""
-
-    def upstream_end(self) -> None:
-        """Hear that the response is complete."""
+    def upstream_plain(self, plain: PlainResponse) -> None:
+        """Take a whole response, instead of its head, body and end."""
 
     def upstream_failed(self, failure: Failure) -> None:
         """Hear that there will be no complete response."""
@@ -72,3 +73,16 @@ class Caller(Protocol):
 
     def upstream_drained(self) -> None:
         """Hear that the upstream takes more."""
+
+
+class Recipient(Caller, Protocol):
+    """A caller who takes a response's body as it comes."""
+
+    def upstream_data(self, data: bytes) -> None:
+        """Take a piece of its body."""
+
+    def upstream_chunk(self, framed: bytes, start: int) -> None:
+        """Take a piece of its body that came as one chunk, whose content begins at `start`."""
+
+    def upstream_end(self) -> None:
+        """Hear that the response is complete."""

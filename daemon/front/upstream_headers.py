@@ -34,6 +34,8 @@ HOP_BY_HOP: Final = frozenset(
     }
 )
 """Headers of one connection: RFC 9110 §7.6.1, and what RFC 2616 §13.5.1 named before it."""
+KEPT_BACK: Final = HOP_BY_HOP | {b"content-length", b"expect", b"x-fairvisor-reservation"}
+"""Headers of a response, in lower case, that are not passed on: the framing is said anew."""
 # A client that names these in `Connection` is after our framing, routing or records.
 _NEVER_DROPPED: Final = frozenset({b"host", b"content-length", b"x-forwarded-for"})
 _FORWARDED_FOR: Final = b"x-forwarded-for"

@@ -191,10 +191,13 @@ class Pool:
 
         What is returned stands for the call until its caller has heard of its end.
         """
-        connection = self._kept()
-        if connection is not None:
-            connection.start(request, caller, silence, headless=headless, uploaded=uploaded)
-            return connection
+        idle = self._idle
+        while idle:
+            connection = idle.pop()
+            if connection.is_fresh:
+                connection.start(request, caller, silence, headless=headless, uploaded=uploaded)
+                return connection
+            connection.cancel()
         call = Call(
             request, caller, silence, headless=headless, uploaded=uploaded, left=self._out_of_line
         )
@@ -212,14 +215,6 @@ class Pool:
         for connection in self._idle:
             connection.cancel()
         self._idle.clear()
-
-    def _kept(self) -> UpstreamConnection | None:
-        while self._idle:
-            connection = self._idle.pop()
-            if connection.is_fresh:
-                return connection
-            connection.cancel()
-        return None
 
     def _connect_more(self) -> bool:
         """Begin another connection if a call waits for one and there may be one more."""
@@ -276,8 +271,7 @@ class Pool:
         return call
 
     def _freed(self, connection: UpstreamConnection) -> None:
-        call = self._next()
-        if call is not None:
+        if self._line and (call := self._next()) is not None:
             call.begin(connection)
             return
         connection.idle_since = self._loop.time()

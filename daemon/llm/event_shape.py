@@ -20,12 +20,14 @@ _OTHER_TEXT = "another text, to see whether it comes back"
 class EventShape:
     """What the events around one text have in common. Make it with `learn`."""
 
-    __slots__ = ("_clean", "_head", "_limit", "_pad", "_tail")
+    __slots__ = ("_clean", "_fixed", "_framed_end", "_head", "_limit", "_pad", "_tail")
 
     def __init__(self, event: bytes, clean: bytes, quoted: bytes, limit: int) -> None:
         self._limit = limit
         self._head, self._pad, self._tail = _split(event, quoted)
         self._clean = None if clean == event else _split(clean, quoted)
+        self._framed_end = self._tail + b"\r\n"
+        self._fixed = sum(map(len, self._clean or ()))
 
     def read(self, chunk: bytes, at: int = 0) -> tuple[bytes, bytes, int] | None:
         """Read the event at a place: its text in UTF-8, the bytes that pass, where it ends.
@@ -55,7 +57,40 @@ class EventShape:
             return raw, chunk[at:end], end
         return raw, b"".join((clean[0], raw, clean[1], pad, clean[2])), end
 
+    def chunk(self, framed: bytes, start: int) -> tuple[bytes, bytes] | None:
+        """Read a chunk of HTTP whose content, from `start`, is one event: its text and what passes.
 
+        None for anything else. Nearly all of a stream is such chunks, and copied once here.
+        """
+        head = self._head
+        if not framed.startswith(head, start):
+            return None
+        at = start + len(head)
+        end = framed.find(b'"', at)
+        text = framed[at:end]
+        pad = b""
+        if self._pad:
+            at = end + len(self._pad)
+            pad = framed[at : framed.find(b'"', at)]
+            if not pad.isalnum() or not framed.startswith(self._pad, end):
+                return None
+            end = at + len(pad)
+        tail = self._framed_end
+        size = len(framed)
+        if size != end + len(tail) or not framed.endswith(tail) or size > self._limit:
+            return None
+        if text not in _sound and not _is_sound(text):
+            return None
+        clean = self._clean
+        if clean is None:
+            return text, framed
+        size = self._fixed + len(text) + len(pad)
+        line = _SIZES[size] if size < len(_SIZES) else b"%x\r\n" % size
+        return text, b"".join((line, clean[0], text, clean[1], pad, clean[2], b"\r\n"))
+
+
+_SIZES = tuple(b"%x\r\n" % size for size in range(1024))
+"""First lines of chunks (RFC 9112 §7.1)."""
 _sound: set[bytes] = set()
 """Texts that JSON says as they are: streams repeat the same few thousand. Bounded."""
 

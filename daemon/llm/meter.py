@@ -77,6 +77,7 @@ class StreamMeter:
 
     __slots__ = (
         "_array",
+        "_between",
         "_count",
         "_cut",
         "_due",
@@ -125,6 +126,7 @@ class StreamMeter:
         self._limit = max_event_bytes
         self._shape: EventShape | None = None
         self._lessons = MAX_LESSONS
+        self._between = True
         self.counted = 0
         self.truncated = False
         self.would_truncate = False
@@ -142,14 +144,14 @@ class StreamMeter:
         if self.truncated:
             return b""
         shape = self._shape
-        if shape is None or not self._splitter.between:
-            return self._forward(self._splitter.feed(chunk))
+        if shape is None or not self._between:
+            return self._read(chunk)
         out: list[bytes] = []
         at, size = 0, len(chunk)
         while at < size:
             known = shape.read(chunk, at)
             if known is None:
-                out.append(self._forward(self._splitter.feed(chunk[at:])))
+                out.append(self._read(chunk[at:]))
                 break
             start = at
             raw, passed, at = known
@@ -165,6 +167,28 @@ class StreamMeter:
                 break
             out.append(passed)
         return out[0] if len(out) == 1 else b"".join(out)
+
+    def feed_chunk(self, framed: bytes, start: int) -> bytes | None:
+        """Take a chunk of HTTP whose content begins at `start`; return the chunk that passes.
+
+        None: `feed` has to look at its content.
+        """
+        shape = self._shape
+        if shape is None or not self._between:
+            return None
+        known = shape.chunk(framed, start)
+        if known is None:
+            return None
+        text, passed = known
+        counted = self.counted + (
+            (len(text) + BYTES_PER_TOKEN - 1) // BYTES_PER_TOKEN
+            if self._quarters
+            else self._count(text.decode())
+        )
+        if counted >= self._due:
+            return None
+        self.counted = counted
+        return passed
 
     def end(self) -> bytes:
         """Take the upstream's end of data; return the last bytes for the client."""
@@ -201,6 +225,11 @@ class StreamMeter:
             audio_output=reported.audio_output,
             image_output=reported.image_output,
         )
+
+    def _read(self, chunk: bytes) -> bytes:
+        pieces = self._splitter.feed(chunk)
+        self._between = self._splitter.between
+        return self._forward(pieces)
 
     def _forward(self, pieces: list[Piece]) -> bytes:
         out: list[bytes] = []

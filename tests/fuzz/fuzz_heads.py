@@ -3,10 +3,9 @@
 The first byte says where the pieces are cut and in which manner (decision API or proxy).
 """
 
-from daemon.front.request_reader import Inbound
-from tests.daemon.front.test_plain_heads import requests
+from tests.daemon.front.test_plain_heads import PARTS, requests
 
-UNFINISHED = Inbound.__slots__.index("unfinished")
+UNFINISHED = PARTS.index("unfinished")
 
 
 def one_input(data: bytes) -> None:
@@ -38,7 +37,7 @@ def joined(heard: list[tuple[object, ...]]) -> list[object]:
         body = b""
         if isinstance(each[0], str) and each[0][0] in "45":
             return [*out, "refused"]  # for which of its faults depends on the pieces
-        is_request = len(each) > len(Inbound.__slots__)
+        is_request = len(each) > len(PARTS)
         out.append(each)
         last = last or (is_request and each[-2] is False)
         if last and not (is_request and each[UNFINISHED]):

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from daemon.front.request_reader import Inbound, Refusal, RequestReader
+from daemon.front.inbound import Inbound
+from daemon.front.request_reader import Refusal, RequestReader
 from tests.smuggling.corpus import CHUNKED, ENTRIES, Entry, post
 from tests.smuggling.judges import by_h11, logged, nginx
 from tests.smuggling.wire import Kept, Seen, Upstream, exchange, running
@@ -115,6 +116,9 @@ class Taken:
     def expects(self) -> None: ...
 
     def keeps(self, _size: int) -> None: ...
+
+    def take(self, inbound: Inbound, /) -> None:
+        self.complete(inbound, True, "1.1")  # noqa: FBT003 - kept alive
 
     def complete(self, inbound: Inbound, keep: bool, version: str, /) -> None:  # noqa: FBT001
         parts = (inbound.method, inbound.target, dict(inbound.headers), inbound.body)

@@ -23,7 +23,7 @@ from daemon.engine.evaluation import Evaluation
 from daemon.front.app import App
 from daemon.front.envoy.peer import peer_address
 from daemon.front.exchange import Exchange
-from daemon.front.request_reader import Inbound
+from daemon.front.inbound import Inbound
 from daemon.front.surroundings import Bounds
 from protocol.decision import Decision
 from protocol.request import Request

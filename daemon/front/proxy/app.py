@@ -1,16 +1,19 @@
 """What a front serves in the proxy modes: the daemon's own paths, the decision API, upstreams."""
 
+from time import perf_counter
+
 from adapters import dialects
 from daemon.front.answers import answer
 from daemon.front.app import App
 from daemon.front.exchange import Exchange
 from daemon.front.http1 import HttpConnection
+from daemon.front.inbound import Inbound
 from daemon.front.proxy.heads import refusal
 from daemon.front.proxy.passage import Passage
+from daemon.front.proxy.passing import Passing
 from daemon.front.proxy.relay import Relay
 from daemon.front.proxy.route import Route, find_route
 from daemon.front.proxy.surroundings import Surroundings
-from daemon.front.request_reader import Inbound
 from protocol.decision import Decision
 from protocol.request import Request
 
@@ -26,6 +29,7 @@ class ProxyApp:
     def __init__(self, app: App, surroundings: Surroundings) -> None:
         self._app = app
         self._surroundings = surroundings
+        self._terse = app.terse
         self._hybrid = surroundings.config.mode == "hybrid"
 
     async def settled(self, seconds: float) -> None:
@@ -43,11 +47,18 @@ class ProxyApp:
             if head is not None:
                 head.passage = passage
         app = self._app
-        decision = app.unseen(inbound, passage.host, passage.path)
+        engine = app.engine
+        if engine is not None and self._terse:
+            started = perf_counter()
+            decision = passage.unseen(engine)
+            if decision is not None:
+                app.unseen(inbound, decision, perf_counter() - started)
+                if not inbound.unfinished:
+                    Passing(connection, inbound, passage, decision).send()
+                else:
+                    Relay(self._surroundings, connection, inbound, passage).decided(decision, None)
+                return
         relay = Relay(self._surroundings, connection, inbound, passage)
-        if decision is not None:
-            relay.decided(decision, None)
-            return
         request = Request(
             method=inbound.method,
             path=passage.path,

@@ -27,6 +27,7 @@ compressed stream is metered, cut and passed on without its coding; a compressed
 it is and is read on the side.
 """
 
+from collections.abc import Callable
 from typing import Literal
 
 from daemon.front.proxy import actions
@@ -41,6 +42,8 @@ from daemon.llm.providers import Family
 from protocol.decision import Decision
 from protocol.usage import Usage
 
+PassChunk = Callable[[bytes, int], bytes | None]
+"""Takes a chunk of HTTP and where its content begins, and returns the chunk for the client."""
 State = Literal["deciding", "delayed", "asking", "relaying", "done"]
 
 _FAILURES: dict[Failure, tuple[int, str]] = {
@@ -146,25 +149,14 @@ class ProxyExchange:
         opened = response_head(head, self._decision, framing, self._debug)
         return [*self._settle_response(), actions.Respond(opened, body)]
 
-    def upstream_chunk(self, framed: bytes, start: int) -> bytes | Actions:
-        """Pass on a piece that came as one chunk: bytes to send, or more to do.
+    def steady(self) -> PassChunk | None:
+        """Return what passes on chunk by chunk while all goes on as it began, None if nothing may.
 
-        The content of `framed` begins at `start` and ends before its last two bytes.
+        A chunk for which that returns None is for `upstream_data`, without its frame.
         """
-        if not self._chunked or self._decoder is not None or self.state != "relaying":
-            return self.upstream_data(framed[start:-2])
-        meter = self._meter
-        if meter is None:
-            if self._tee is not None:
-                self._keep(framed[start:-2])
-            return framed
-        data = framed[start:-2]
-        passed = meter.feed(data)
-        if meter.truncated:
-            return self._cut(meter, passed)
-        if passed is data:
-            return framed
-        return b"%x\r\n%b\r\n" % (len(passed), passed) if passed else b""
+        if not self._chunked or self._decoder is not None or self._tee is not None:
+            return None
+        return _as_it_came if self._meter is None else self._meter.feed_chunk
 
     def upstream_data(self, data: bytes) -> Actions:
         """Pass a piece on, as far as it may pass."""
@@ -321,3 +313,7 @@ class ProxyExchange:
 
     def _end(self) -> Actions:
         return [actions.Send(_LAST_CHUNK), actions.End()] if self._chunked else [actions.End()]
+
+
+def _as_it_came(framed: bytes, _start: int) -> bytes:
+    return framed

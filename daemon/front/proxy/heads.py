@@ -6,10 +6,10 @@ Framing is never passed on: each side's length or chunks are said anew (RFC 9112
 from http import HTTPStatus
 
 from daemon.engine.debug_session import COOKIE_NAME
+from daemon.front.inbound import Inbound
 from daemon.front.proxy.route import Route
-from daemon.front.request_reader import Inbound
 from daemon.front.upstream_caller import ResponseHead
-from daemon.front.upstream_headers import HOP_BY_HOP, Headers, UpstreamHeaders, without_hop_by_hop
+from daemon.front.upstream_headers import KEPT_BACK, Headers, UpstreamHeaders, without_hop_by_hop
 from daemon.llm.errors import reject_body
 from daemon.llm.providers import Family
 from protocol.decision import Decision
@@ -24,8 +24,6 @@ _NO_BODY = frozenset({204, 304})
 _OURS = b"x-fairvisor-"
 _SESSION = COOKIE_NAME.encode()
 _CODING = frozenset({b"content-encoding"})
-_SAID_ANEW = _FRAMING | {_HIDDEN.lower().encode()}
-_STAYS = HOP_BY_HOP | _SAID_ANEW
 _DROP = b"dropped"
 _MAX_PASSING = 4096
 
@@ -117,10 +115,10 @@ def response_head(
         gone |= _CODING
     plain = head.plain
     if plain is not None and not debug:
-        lines = [plain.line]
+        lines = [plain.start.line]
         for field in plain.fields:
             key = field.key
-            if key not in _STAYS and key not in gone:
+            if key not in KEPT_BACK and key not in gone:
                 lines.append(field.line)
         lines += [f"{name}: {value}\r\n".encode() for name, value in said]
         lines.append(framing)
@@ -142,7 +140,7 @@ _passing: dict[bytes, bytes] = {}
 
 def _passes(name: bytes) -> bytes:
     lower = name.lower()
-    fate = _DROP if lower in _STAYS else lower
+    fate = _DROP if lower in KEPT_BACK else lower
     if len(_passing) < _MAX_PASSING:
         _passing[name] = fate
     return fate

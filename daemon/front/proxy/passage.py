@@ -1,17 +1,19 @@
 """What follows from a request's head alone: worked out once for a head that comes again.
 
 A client's requests have nearly the same head. What is worked out stays with the head for as long as
-that is remembered (`plain_heads`), and is bounded by it.
+that is remembered (`plain_requests`), and is bounded by it.
 """
 
 from collections.abc import Mapping
 from typing import Final, final
 
+from daemon.engine.engine import Engine
+from daemon.front.inbound import Inbound
 from daemon.front.proxy.asked import Asked
 from daemon.front.proxy.heads import RequestHeads
 from daemon.front.proxy.route import Route
 from daemon.front.proxy.surroundings import Surroundings
-from daemon.front.request_reader import Inbound
+from protocol.decision import Decision
 
 _MAX_PEERS: Final = 32
 """Clients with the same head whose upstream heads are kept."""
@@ -25,7 +27,10 @@ class Passage:
     `asked` is what the head says of the response, as long as nothing depends on that.
     """
 
-    __slots__ = ("_heads", "asked", "host", "path", "pool", "query", "route", "surroundings")
+    __slots__ = (
+        "_engine", "_heads", "_method", "_unseen", "asked", "host", "path", "pool", "query",
+        "route", "surroundings",
+    )  # fmt: skip
 
     def __init__(self, surroundings: Surroundings, inbound: Inbound, route: Route) -> None:
         path, _, query = inbound.target.partition(b"?")
@@ -38,6 +43,16 @@ class Passage:
         self.asked = Asked(inbound.method, self.path, accept, inbound.modern, route.family)
         self.pool = surroundings.pools.pool(route.upstream)
         self._heads: dict[tuple[str, RequestHeads], bytes] = {}
+        self._method = inbound.method
+        self._engine: Engine | None = None
+        self._unseen: Decision | None = None
+
+    def unseen(self, engine: Engine) -> Decision | None:
+        """Return what the engine decides if no policy sees the request, else None."""
+        if engine is not self._engine:
+            self._unseen = engine.unseen(self._method, self.host, self.path)
+            self._engine = engine
+        return self._unseen
 
     def headers(self, inbound: Inbound) -> Mapping[bytes, bytes]:
         """Return what the engine may read of a request with this head."""
@@ -49,8 +64,7 @@ class Passage:
 
     def head(self, heads: RequestHeads, inbound: Inbound) -> bytes:
         """Return the head for the upstream, without what tells the body's length."""
-        key = (inbound.peer, heads)
-        known = self._heads.get(key)
+        known = self._heads.get(key := (inbound.peer, heads))
         if known is None:
             if len(self._heads) >= _MAX_PEERS:
                 self._heads.clear()

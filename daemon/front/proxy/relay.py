@@ -9,14 +9,15 @@ from daemon.engine.engine import reservation_of
 from daemon.engine.evaluation import Evaluation
 from daemon.engine.stream_caps import stream_caps
 from daemon.front.http1 import HttpConnection
+from daemon.front.inbound import Inbound
+from daemon.front.plain_responses import PlainResponse
 from daemon.front.proxy import actions
 from daemon.front.proxy.actions import Actions
 from daemon.front.proxy.asked import Asked
-from daemon.front.proxy.exchange import ProxyExchange
+from daemon.front.proxy.exchange import PassChunk, ProxyExchange
 from daemon.front.proxy.heads import request_framing
 from daemon.front.proxy.passage import Passage
 from daemon.front.proxy.surroundings import Surroundings
-from daemon.front.request_reader import Inbound
 from daemon.front.trace import place
 from daemon.front.upstream_caller import Failure, ResponseHead
 from daemon.front.upstream_pool import Calling
@@ -34,8 +35,8 @@ class Relay:
     """Watcher of the client and caller of the upstream, for one exchange."""
 
     __slots__ = ("_body", "_call", "_connection", "_decision", "_delay", "_exchange", "_inbound",
-                 "_leaving", "_metered", "_more", "_passage", "_sent", "_surroundings", "_uploaded",
-                 "_waiting")  # fmt: skip
+                 "_leaving", "_metered", "_more", "_passage", "_sent", "_steady", "_surroundings",
+                 "_uploaded", "_waiting")  # fmt: skip
 
     def __init__(
         self,
@@ -52,6 +53,7 @@ class Relay:
         self._body = inbound.body
         self._metered = False
         self._more = False
+        self._steady: PassChunk | None = None
         self._call: Calling | None = None
         self._delay: asyncio.TimerHandle | None = None
         self._waiting: list[bytes] = []
@@ -82,6 +84,18 @@ class Relay:
             asked = Asked(self._inbound.method, "", "", self._inbound.modern, None)
         self._metered = asked.metered
         self._do(self._exchange.decided(decision, asked, debug))
+
+    def take_over(self, decision: Decision, call: Calling | None) -> None:
+        """Go on with a request that was allowed, is not metered and was sent by `call`.
+
+        None: it could not be sent.
+        """
+        self._decision = decision
+        self._exchange.decided(decision, self._passage.asked)
+        self._exchange.upstream_sent()
+        self._body = b""
+        self._sent = True
+        self._call = call
 
     def _asked(self, decision: Decision, evaluation: Evaluation | None) -> Asked:
         inbound, passage = self._inbound, self._passage
@@ -161,24 +175,27 @@ class Relay:
             self._exchange.upstream_sent()
         self._connection.release()
 
-    def upstream_head(self, head: ResponseHead, *, more: bool) -> None:
+    def upstream_head(self, head: ResponseHead, *, more: bool) -> "Relay":
         """Pass the head on."""
         self._more = more
         self._do(self._exchange.upstream_head(head))
+        self._steady = self._exchange.steady()
+        return self
 
-    def upstream_answer(self, head: ResponseHead, body: bytes) -> None:
+    def upstream_plain(self, plain: PlainResponse) -> None:
         """Pass a whole answer on."""
         self._call = None
         self._more = True
-        self._do(self._exchange.upstream_answer(head, body))
+        self._do(self._exchange.upstream_answer(ResponseHead.of(plain), plain.body))
 
     def upstream_chunk(self, framed: bytes, start: int) -> None:
         """Pass on a piece that came as one chunk, as most of a stream does."""
-        todo = self._exchange.upstream_chunk(framed, start)
-        if not isinstance(todo, bytes):
-            self._do(todo)
-        elif todo:
-            self._connection.send(todo)
+        steady = self._steady
+        passed = steady(framed, start) if steady is not None else None
+        if passed is not None:
+            self._connection.send(passed)
+        else:
+            self.upstream_data(framed[start:-2])
 
     def upstream_data(self, data: bytes) -> None:
         """Pass a piece on."""

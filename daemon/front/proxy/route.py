@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import msgspec
 
 from daemon.engine.credentials import Credential, composite_credential, passthrough_credential
-from daemon.front.request_reader import Inbound
+from daemon.front.inbound import Inbound
 from daemon.front.upstream_headers import Headers, canonical
 from daemon.llm.providers import PROVIDERS, Family, Provider, split_prefix
 from daemon.upstream_url import UpstreamUrl

@@ -11,7 +11,7 @@ import orjson
 
 from daemon.front.answers import respond
 from daemon.front.http1 import HttpConnection
-from daemon.front.request_reader import Inbound
+from daemon.front.inbound import Inbound
 from daemon.front.trace import place
 from daemon.supervisor.admin.breakers import BreakerDesk, UnknownPolicyError
 from daemon.supervisor.admin.questions import NoAnswerError

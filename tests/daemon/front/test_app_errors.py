@@ -9,11 +9,11 @@ import pytest
 
 from daemon.front.app import App
 from daemon.front.http1 import HttpConnection
+from daemon.front.inbound import Inbound
 from daemon.front.links import Link
 from daemon.front.rate_limited_log import RateLimitedLog
 from daemon.front.recorder import Recorder
 from daemon.front.records import RecordWriter
-from daemon.front.request_reader import Inbound
 from daemon.front.tally import Tally
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.front.http1 import LINGER_SECONDS, NEVER, HttpConnection
-from daemon.front.request_reader import Inbound
+from daemon.front.inbound import Inbound
 
 HOST = b"Host: a\r\n"
 MAX_PIPELINED = 64

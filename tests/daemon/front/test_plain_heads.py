@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from daemon.front.inbound import Inbound
 from daemon.front.plain_chunks import content_of
-from daemon.front.plain_heads import MAX_FIELDS, read_request, read_response
-from daemon.front.request_reader import Inbound, Refusal, RequestReader
+from daemon.front.plain_requests import MAX_FIELDS, PlainReader
+from daemon.front.plain_responses import PlainResponse, read_response
+from daemon.front.request_reader import Refusal, RequestReader
 from daemon.front.upstream import UpstreamConnection
 from daemon.front.upstream_caller import Failure, ResponseHead
 
@@ -39,6 +41,9 @@ class Taken:
     def complete(self, inbound: Inbound, keep: bool, version: str, /) -> None:  # noqa: FBT001
         parts = [getattr(inbound, name) for name in PARTS]
         self.requests.append((*parts, keep, version))
+
+    def take(self, inbound: Inbound, /) -> None:
+        self.complete(inbound, True, "1.1")  # noqa: FBT003 - kept alive
 
     def excess(self, chunk: bytes) -> None:
         self.requests.append(("excess", chunk))
@@ -103,12 +108,13 @@ class Asker:
     def upstream_sent(self) -> None:
         pass
 
-    def upstream_head(self, head: ResponseHead, *, more: bool) -> None:  # noqa: ARG002
+    def upstream_head(self, head: ResponseHead, *, more: bool) -> "Asker":  # noqa: ARG002
         self.heard.append([getattr(head, name) for name in HEAD_PARTS])
+        return self
 
-    def upstream_answer(self, head: ResponseHead, body: bytes) -> None:
-        self.upstream_head(head, more=True)
-        self.upstream_data(body)
+    def upstream_plain(self, plain: PlainResponse) -> None:
+        self.upstream_head(ResponseHead.of(plain), more=True)
+        self.upstream_data(plain.body)
         self.upstream_end()
 
     def upstream_data(self, data: bytes) -> None:
@@ -236,22 +242,33 @@ def test_any_response_is_read_as_llhttp_reads_it(
     agree_on_response(start + b"".join(fields) + b"\r\n" + body)
 
 
+def read_request(data: bytes) -> Inbound | None:
+    return PlainReader(
+        "p", trusted=True, max_head=HEAD, max_body=BODY, max_fields=128, verbatim=True
+    ).read(data)
+
+
 def test_what_is_plain_is_read_here() -> None:
-    found = read_request(b"GET /a?b HTTP/1.1\r\nHost: a\r\nX:\r\n\r\n", HEAD, BODY)
+    found = read_request(b"GET /a?b HTTP/1.1\r\nHost: a\r\nX:\r\n\r\n")
     assert found is not None
-    assert (found.head.method, found.head.target, found.body) == ("GET", b"/a?b", b"")
+    assert (found.method, found.target, found.body) == ("GET", b"/a?b", b"")
     assert found.headers == {b"host": b"a", b"x": b""}
     assert found.raw == [(b"Host", b"a"), (b"X", b"")]
     answer = b"HTTP/1.1 200 OK\r\ncontent-length:  2 \r\nConnection: keep-alive\r\n\r\nhi"
     told = read_response(answer, HEAD)
     assert told is not None
-    assert (told.status, told.reason, told.line, told.body) == (
-        200, b"OK", b"HTTP/1.1 200 OK\r\n", b"hi",
-    )  # fmt: skip
+    assert (told.start.status, told.start.reason, told.body) == (200, b"OK", b"hi")
     assert [(field.name, field.value, field.line) for field in told.fields] == [
         (b"content-length", b"2", b"content-length: 2\r\n"),
         (b"Connection", b"keep-alive", b"Connection: keep-alive\r\n"),
     ]
+    assert told.head == b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n"
+
+
+def test_two_lengths_are_none_whatever_they_add_up_to() -> None:
+    lines = b"Content-Length: 1\r\ncontent-length: 1\r\n"
+    for lengths in (lines, b"Content-Length: 0\r\nContent-length: 2\r\n", b""):
+        assert read_response(b"HTTP/1.1 200 OK\r\n" + lengths + b"\r\nhi", HEAD) is None
 
 
 def post(length: bytes, body: bytes, name: bytes = b"Content-Length", end: bytes = b"") -> bytes:
@@ -260,9 +277,10 @@ def post(length: bytes, body: bytes, name: bytes = b"Content-Length", end: bytes
 
 
 def test_a_head_that_comes_again_with_another_length_is_known_and_read_as_llhttp_reads_it() -> None:
-    first, second = (read_request(post(b"%d" % n, b"x" * n), HEAD, BODY) for n in (2, 11))
+    first, second = (read_request(post(b"%d" % n, b"x" * n)) for n in (2, 11))
     assert first is not None
     assert second is not None
+    assert first.head is not None
     assert first.head is second.head
     assert first.headers[b"content-length"] == b"2"
     assert second.headers[b"content-length"] == b"11"
@@ -281,10 +299,10 @@ def test_a_line_about_lengths_is_not_taken_for_the_length() -> None:
         )  # fmt: skip
 
     for marks in (b"2", b"7", b"x"):
-        found = read_request(asked(marks, b"2"), HEAD, BODY)
+        found = read_request(asked(marks, b"2"))
         assert found is not None
         assert found.headers[b"x-length"] == marks
-        assert read_request(asked(marks, b"3"), HEAD, BODY) is None
+        assert read_request(asked(marks, b"3")) is None
 
 
 @pytest.mark.parametrize(
@@ -302,7 +320,7 @@ def test_a_line_about_lengths_is_not_taken_for_the_length() -> None:
     ],
 )  # fmt: skip
 def test_what_is_not_plain_is_not(data: bytes) -> None:
-    assert read_request(data, HEAD, BODY) is None
+    assert read_request(data) is None
 
 
 CHUNKS = [

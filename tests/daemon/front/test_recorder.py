@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from daemon.engine.record import Decided
+from daemon.front.inbound import Inbound
 from daemon.front.rate_limited_log import RateLimitedLog
 from daemon.front.recorder import Recorder
-from daemon.front.request_reader import Inbound
 from daemon.front.tally import Tally
 
 if TYPE_CHECKING:

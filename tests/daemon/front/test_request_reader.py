@@ -8,7 +8,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from daemon.front import request_reader
-from daemon.front.request_reader import Inbound, Refusal, RequestReader, canonical_name
+from daemon.front.inbound import Inbound
+from daemon.front.request_reader import Refusal, RequestReader, canonical_name
 
 MAX_HEAD = 1024
 MAX_BODY = 64
@@ -36,6 +37,9 @@ class Taken:
 
     def keeps(self, size: int) -> None:
         self.held += size
+
+    def take(self, inbound: Inbound, /) -> None:
+        self.complete(inbound, True, "1.1")  # noqa: FBT003 - kept alive
 
     def complete(self, inbound: Inbound, keep: bool, version: str, /) -> None:  # noqa: FBT001
         self.requests.append(inbound)

@@ -15,8 +15,8 @@ from daemon.engine.client_address import TrustedProxies
 from daemon.front import http1 as http1_module
 from daemon.front.census import Uncounted
 from daemon.front.http1 import HttpConnection
+from daemon.front.inbound import Inbound
 from daemon.front.peers import PeerCounts
-from daemon.front.request_reader import Inbound
 from daemon.front.server import Server
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"

@@ -8,6 +8,7 @@ from typing import Self
 
 import pytest
 
+from daemon.front.plain_responses import PlainResponse
 from daemon.front.upstream_caller import Failure, ResponseHead
 from daemon.front.upstream_pool import Budget, Call, Pool, Pools
 from daemon.upstream_url import UpstreamUrl
@@ -29,13 +30,14 @@ class Asker:
     def upstream_sent(self) -> None:
         self.sent += 1
 
-    def upstream_head(self, head: ResponseHead, *, more: bool) -> None:
+    def upstream_head(self, head: ResponseHead, *, more: bool) -> "Asker":
         self.more.append(more)
         self.statuses.append(head.status)
+        return self
 
-    def upstream_answer(self, head: ResponseHead, body: bytes) -> None:
-        self.upstream_head(head, more=True)
-        self.upstream_data(body)
+    def upstream_plain(self, plain: PlainResponse) -> None:
+        self.upstream_head(ResponseHead.of(plain), more=True)
+        self.upstream_data(plain.body)
         self.upstream_end()
 
     def upstream_data(self, data: bytes) -> None:

@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from daemon.front.inbound import Inbound
 from daemon.front.proxy.relay import Relay
-from daemon.front.request_reader import Inbound
 from protocol.decision import Decision
 
 
