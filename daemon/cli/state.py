@@ -213,6 +213,8 @@ def _existing(path: str | None) -> StateFolder:
 def _view(folder: StateFolder) -> View:
     try:
         view = read_view(folder, lambda _: True)
+    except StateError as error:
+        raise Failure(str(error)) from None
     except (NewerDatabaseError, OSError) as error:
         raise Failure(f"{folder.path}: {error}") from None
     for problem in view.problems:
