@@ -19,6 +19,8 @@ from bench import cpu
 
 READY_SECONDS = 30.0
 STOP_SECONDS = 10.0
+_END_WITH_US = ("setpriv", "--pdeathsig", "TERM", "--")
+"""Servers end with a run that is killed."""
 
 NGINX_CONFIG = """\
 daemon off;
@@ -124,7 +126,7 @@ def running(command: list[str], folder: Path, environment: Mapping[str, str]) ->
     """Run `command` with its output in a file of `folder`; yield its process id."""
     with (folder / "output").open("wb") as output:
         child = subprocess.Popen(
-            command,
+            [*_END_WITH_US, *command],
             cwd=folder,
             env=dict(environment),
             stdin=subprocess.DEVNULL,

@@ -11,20 +11,29 @@ from zlib import crc32
 from protocol.operations import Key, Kind
 
 _HASH_BYTES = 4
+_DIGEST_BYTES = 16
 MAX_KEY_CHARS = 256
-"""Longer keys are replaced by a 16-byte digest: memory per counter stays bounded."""
+"""Longer keys are replaced by a digest, by default: memory per counter stays bounded."""
+FEWEST_KEY_CHARS, MOST_KEY_CHARS = _DIGEST_BYTES, 1024
+"""What that bound may be: a digest must not be the longer name, and breakers are listed whole."""
 
 
-def encode_key(values: Sequence[str]) -> Key:
+def encode_key(values: Sequence[str], max_chars: int = MAX_KEY_CHARS) -> Key:
     """Return one counter key for the ordered `values`; different lists never give equal keys.
 
     A rule always has the same number of values, so a single value may stand as it is; several are
-    length-prefixed. Digests are `bytes` and so never equal a plain key, which is `str`.
+    length-prefixed. A key of more than `max_chars` becomes a digest of 16 bytes. Digests are
+    `bytes` and so never equal a plain key, which is `str`.
     """
     key = values[0] if len(values) == 1 else "".join([f"{len(each)}:{each}" for each in values])
-    if len(key) > MAX_KEY_CHARS:
-        return blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    if len(key) > max_chars:
+        return key_digest(key)
     return key
+
+
+def key_digest(key: str) -> bytes:
+    """Return what a counter is called whose key is too long to be kept."""
+    return blake2b(key.encode("utf-8", "surrogatepass"), digest_size=_DIGEST_BYTES).digest()
 
 
 def decode_key(key: Key, count: int) -> list[str] | None:

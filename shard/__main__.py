@@ -10,9 +10,15 @@ def main() -> None:
     """Run the shard that the arguments describe; tell the supervisor if that fails."""
     index, control_fd, listen_fd = map(int, sys.argv[1:])
     try:
-        from shard.server import run  # noqa: PLC0415 - what cannot be imported is to be told, too
+        # What cannot be imported is to be told, too.
+        from shard.server import run  # noqa: PLC0415
+        from shard.stores.folder import StateError  # noqa: PLC0415
 
-        run(index, control_fd, listen_fd)
+        try:
+            run(index, control_fd, listen_fd)
+        except StateError as error:
+            os.write(control_fd, control.last_line(str(error)))
+            sys.exit(1)
     except Exception as error:  # noqa: BLE001 - the last thing this process does
         os.write(control_fd, control.last_words(error))
         sys.exit(1)

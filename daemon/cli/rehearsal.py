@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from daemon.cli import files
 from daemon.cli.exits import Failure, error, warning
 from daemon.engine.client_address import TrustedProxies
+from daemon.engine.limit_keys import LimitKeys
 from daemon.engine.sources import Sources
 from daemon.front.files import LookupFileError, country_lookup, tor_exits
 from daemon.llm.builtin_prices import flatten
@@ -19,6 +20,7 @@ from protocol.bundle import MICRO, Bundle
 _SETTINGS = {
     "FAIRVISOR_TRUSTED_PROXIES",
     "FAIRVISOR_RESERVATION_TTL",
+    "FAIRVISOR_MAX_KEY_CHARS",
     "FAIRVISOR_LLM_FORMAT",
     "FAIRVISOR_GEOIP_FILE",
     "FAIRVISOR_TOR_EXITS_FILE",
@@ -82,6 +84,7 @@ def replay_of(loaded: Loaded | None, *, dry_run: bool) -> tuple[Replay, Sources]
             country=country_lookup(chosen.geoip_file),
             tor_exits=tor_exits(chosen.tor_exits_file),
             llm_format=chosen.llm_format,
+            keys=LimitKeys(chosen.max_key_chars),
             prices=lambda: flatten(datetime.now(UTC)),
         )
     except LookupFileError as wrong:

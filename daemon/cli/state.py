@@ -19,6 +19,7 @@ from daemon.cli.exits import Failure, warning
 from daemon.engine.disclosure import shown
 from daemon.settings import default_state_dir
 from daemon.state_secret import read_secret
+from protocol.placement import MOST_KEY_CHARS, key_digest
 from shard.stores import database
 from shard.stores.folder import StateError, StateFolder
 from shard.stores.inspection import Counter, counters
@@ -212,6 +213,8 @@ def _existing(path: str | None) -> StateFolder:
 def _view(folder: StateFolder) -> View:
     try:
         view = read_view(folder, lambda _: True)
+    except StateError as error:
+        raise Failure(str(error)) from None
     except (NewerDatabaseError, OSError) as error:
         raise Failure(f"{folder.path}: {error}") from None
     for problem in view.problems:
@@ -229,7 +232,7 @@ def _matching(
             if rule is not None and each.name.rule != rule:
                 continue
             texts = {_shown(each, secret, reveal=reveal) for reveal in (True, False)}
-            if key is None or key in texts:
+            if key is None or key in texts or key_digest(key) == each.key:
                 yield each
     except _UNREADABLE as error:
         raise Failure(f"the stored counters cannot be read: {error}") from None
@@ -241,7 +244,7 @@ def _shown(counter: Counter, secret: bytes, *, reveal: bool) -> str:
     # A breaker's name does not tell what its key is: it may be a credential.
     keys = counter.name.limit_keys or ("header:authorization",)
     parts = [
-        value if reveal else shown(key, value, secret)
+        value if reveal else shown(key, value, secret, MOST_KEY_CHARS)
         for key, value in zip(keys, counter.values, strict=False)
     ]
     return ", ".join(parts)

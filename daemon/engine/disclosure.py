@@ -37,14 +37,17 @@ def names_secret(key: str) -> bool:
     return kind in {"header", "query", "jwt"} and _SECRET_NAME.search(name.lower()) is not None
 
 
-def shown(key: str, value: str, secret: bytes) -> str:
-    """Return a descriptor's value as an operator may see it: cut, or hashed with `secret`."""
+def shown(key: str, value: str, secret: bytes, most: int = MAX_VALUE_CHARS) -> str:
+    """Return a descriptor's value as an operator may see it: cut, or hashed with `secret`.
+
+    `most` in characters.
+    """
     kind = key.partition(":")[0]
     sent = kind in {"header", "query", "jwt"}
     if sent and (names_secret(key) or _SECRET_VALUE.match(value)):
         digest = blake2b(value.encode(errors="replace"), digest_size=_DIGEST_BYTES, key=secret)
         return HASHED + digest.hexdigest()
-    return value[:MAX_VALUE_CHARS]
+    return value[:most]
 
 
 def descriptors(evaluation: Evaluation) -> dict[str, str]:

@@ -20,6 +20,7 @@ from daemon.engine.extract import Extractor, extractor
 from daemon.engine.identity import claims_reader
 from daemon.engine.jitter import jitter_identity, retry_after
 from daemon.engine.learned import model_tag
+from daemon.engine.limit_keys import LimitKeys
 from daemon.engine.outcome import Outcome, fold
 from daemon.engine.routes import Routes
 from daemon.engine.settlement import reservation_text
@@ -133,7 +134,7 @@ class Engine:
         if not policies:
             return _NO_MATCH
         evaluation = Evaluation(context, self.sources.shards)
-        reserves = _plan(policies, context, evaluation)
+        reserves = _plan(policies, context, evaluation, self.sources.keys)
         if reserves and evaluation.parts:
             evaluation.reserve(self.sources.draw_id())
         return evaluation
@@ -241,19 +242,21 @@ def active(override: Override | None, now: int) -> bool:
     return override is not None and override.expires_at * MICRO > now
 
 
-def _plan(policies: Sequence[CompiledPolicy], context: Context, evaluation: Evaluation) -> bool:
+def _plan(
+    policies: Sequence[CompiledPolicy], context: Context, evaluation: Evaluation, keys: LimitKeys
+) -> bool:
     """Add the operations of every policy in order; return whether any reserves."""
     evaluation.matched = tuple([policy.id for policy in policies])
     reserves = False
     for policy in policies:
         if policy.loop is not None:
-            placed = encode_key(_present(policy.placed_by, context))
+            placed = encode_key(_present(policy.placed_by, context), keys.max_chars)
             key = keyed_beside(_fingerprint(policy, context), placed)
             evaluation.add(policy.loop, key, 0, placed)
         if policy.breaker is not None:
             scope = (policy.breaker_key(context) if policy.breaker_key else None) or ""
             cost = policy.breaker_cost(context) if policy.breaker_cost else MICRO
-            evaluation.add(policy.breaker, encode_key((scope,)), cost)
+            evaluation.add(policy.breaker, keys.name((scope,)), cost)
         matched = False
         refused = False
         for check in policy.rules:
@@ -261,25 +264,25 @@ def _plan(policies: Sequence[CompiledPolicy], context: Context, evaluation: Eval
                 continue
             matched = True
             reserves = check.reserves or reserves
-            if not _apply(check, context, evaluation):
+            if not _apply(check, context, evaluation, keys):
                 refused = True
                 break
         if not matched and policy.fallback is not None:
             reserves = policy.fallback.reserves or reserves
-            refused = not _apply(policy.fallback, context, evaluation)
+            refused = not _apply(policy.fallback, context, evaluation, keys)
         if refused and not policy.shadow:
             break
     return reserves
 
 
-def _apply(check: Check, context: Context, evaluation: Evaluation) -> bool:
+def _apply(check: Check, context: Context, evaluation: Evaluation, keys: LimitKeys) -> bool:
     """Add one rule's operation; return False if the request is known to fail here."""
     key: Key
     if check.only is not None:
         value = check.only(context)
         if value is None:
             return _missing(check, evaluation)
-        key = value if len(value) <= 256 else encode_key((value,))  # noqa: PLR2004 - as placement
+        key = value if len(value) <= keys.max_chars else keys.name((value,))
     else:
         values = []
         for extract in check.extract:
@@ -287,7 +290,7 @@ def _apply(check: Check, context: Context, evaluation: Evaluation) -> bool:
             if value is None:
                 return _missing(check, evaluation)
             values.append(value)
-        key = encode_key(values)
+        key = keys.name(values)
     cost: object = check.fixed_cost
     if cost is None and check.cost is not None:
         cost = check.cost(context)

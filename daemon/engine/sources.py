@@ -8,6 +8,7 @@ from daemon.engine.bots import BotTable
 from daemon.engine.client_address import DEFAULT_TRUSTED_PROXIES, TrustedProxies
 from daemon.engine.crawler_list import public_list
 from daemon.engine.learned import LearnedCompletions
+from daemon.engine.limit_keys import LimitKeys
 from daemon.llm.builtin_prices import BuiltinPrices
 
 
@@ -31,7 +32,7 @@ class Sources:
     `prices` gives the built-in price table when a bundle needs it; `country` looks an address up;
     it and `tor_exits` are None without their files; `llm_format` is `FAIRVISOR_LLM_FORMAT` or "";
     `proxies` says whether requests come in whole (§7.4); `learned` is what this process knows of
-    answers, for rules that reserve by it.
+    answers, for rules that reserve by it; `keys` names counters.
     """
 
     draw_id: Callable[[], bytes]
@@ -48,3 +49,4 @@ class Sources:
     llm_format: str = ""
     proxies: bool = False
     learned: LearnedCompletions = field(default_factory=LearnedCompletions)
+    keys: LimitKeys = field(default_factory=LimitKeys)

@@ -17,6 +17,7 @@ from setproctitle import setproctitle
 from daemon.engine.client_address import TrustedProxies
 from daemon.engine.engine import Engine
 from daemon.engine.learned import LearnedCompletions
+from daemon.engine.limit_keys import LimitKeys
 from daemon.engine.sources import Sources
 from daemon.front import descriptors, files
 from daemon.front.answered import Lifeline
@@ -107,6 +108,7 @@ class _Front:
         self._control: asyncio.Transport
         self._scrapes = Scrapes(partial(self._tell, control.SCRAPE))
         self._learned = LearnedCompletions()
+        self._keys = LimitKeys(settings.max_key_chars)
         self._ids = RandomIds()
         self._prepared: dict[int, tuple[Engine, str]] = {}
         self._stopped = asyncio.Event()
@@ -274,6 +276,7 @@ class _Front:
             llm_format=self._settings.llm_format,
             proxies=self._proxy is not None,
             learned=self._learned,
+            keys=self._keys,
             prices=prices,
         )
         self._prepared[generation] = (Engine(report.bundle, sources, generation), loaded_at)
@@ -327,6 +330,7 @@ class _Front:
         self._tally.put("records_dropped_total", self._writer.dropped)
         self._tally.put("connections", sum(doors.connections for doors, _ in self._doors))
         self._tally.put("request_body_bytes", self._census.bodies)
+        self._tally.put("keys_digested_total", self._keys.digested)
         losses = sum((link.losses for link in self._app.links), Counter())
         self._tally.put("upstream_connections", self._upstreams.opened)
         self._tally.put("upstream_waits_total", self._upstreams.waited)

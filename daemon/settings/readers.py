@@ -94,6 +94,18 @@ def count(text: str) -> int:
     return int(text)
 
 
+def between(least: int, most: int) -> Callable[[str], int]:
+    """Return a reader of a whole number within these bounds, both included."""
+
+    def read(text: str) -> int:
+        number = count(text)
+        if not least <= number <= most:
+            raise ValueError(f"'{text}' must be from {least} to {most}")
+        return number
+
+    return read
+
+
 def processes(auto: Callable[[], int]) -> Callable[[str], int]:
     """Return a reader of a number of processes, for which `auto` is what `auto()` says."""
 

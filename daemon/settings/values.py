@@ -57,6 +57,7 @@ class Settings:
     link_buffer: int
     reservation_ttl: float
     max_reservations: int
+    max_key_chars: int
     max_body_bytes: int
     max_head_bytes: int
     max_body_memory: int

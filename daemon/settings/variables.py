@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from daemon.admin_socket import DEFAULT as DEFAULT_ADMIN_SOCKET
 from daemon.admin_socket import VARIABLE as ADMIN_SOCKET
 from daemon.settings.readers import (
+    between,
     count,
     milliseconds,
     one_of,
@@ -22,6 +23,7 @@ from daemon.settings.readers import (
 )
 from daemon.settings.values import Durability, LogLevel, Variable
 from daemon.upstream_url import parse_upstream_url
+from protocol.placement import FEWEST_KEY_CHARS, MAX_KEY_CHARS, MOST_KEY_CHARS
 
 DURABILITIES: tuple[Durability, ...] = ("memory", "crash", "power")
 LOG_LEVELS: tuple[LogLevel, ...] = (
@@ -109,6 +111,14 @@ VARIABLES: tuple[Variable, ...] = (
         "250000",
         "reservations of a shard that may wait for settlement; for more, the oldest stay charged",
         count,
+    ),
+    Variable(
+        "FAIRVISOR_MAX_KEY_CHARS",
+        "max_key_chars",
+        str(MAX_KEY_CHARS),
+        f"characters of a counter's limit keys that are kept as they are, {FEWEST_KEY_CHARS} to"
+        f" {MOST_KEY_CHARS}; of longer ones a digest is",
+        between(FEWEST_KEY_CHARS, MOST_KEY_CHARS),
     ),
     Variable(
         "FAIRVISOR_MAX_BODY_BYTES",

@@ -91,6 +91,11 @@ FAMILIES: tuple[Family, ...] = (
     Family("bundle_version", "gauge", "Version of the active bundle."),
     Family("counters", "gauge", "Counters held, per shard.", ("shard",)),
     Family("counters_evicted_total", "counter", "Counters dropped for memory.", ("shard",)),
+    Family(
+        "keys_digested_total",
+        "counter",
+        "Limit keys that were too long to be kept: their counters go by a digest.",
+    ),
     Family("reservations", "gauge", "Reservations waiting for settlement.", ("shard",)),
     Family(
         "reservations_expired_total",

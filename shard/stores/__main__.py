@@ -4,7 +4,6 @@ import os
 import sys
 
 from protocol import control
-from protocol.frames import pack
 
 
 def main() -> None:
@@ -17,7 +16,7 @@ def main() -> None:
         try:
             run(control_fd, folder)
         except StateError as error:
-            os.write(control_fd, pack([control.FAILED, f"FAIRVISOR_STATE_DIR: {error}", ""]))
+            os.write(control_fd, control.last_line(f"FAIRVISOR_STATE_DIR: {error}"))
             sys.exit(1)
     except Exception as error:  # noqa: BLE001 - the last thing this process does
         os.write(control_fd, control.last_words(error))

@@ -6,8 +6,8 @@ expire. What would be fresh by now is left out.
 """
 
 import sqlite3
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
@@ -24,7 +24,7 @@ from shard.stores.folder import Segment, StateFolder
 from shard.stores.image import StoredRule
 from shard.stores.link_tails import LinkTail
 from shard.stores.schema import NewerDatabaseError
-from shard.stores.view import View, read_view
+from shard.stores.view import View, read_view, unreadable
 from shard.tables import CounterTable
 
 _STEP = 1000
@@ -73,8 +73,12 @@ def restore(  # noqa: PLR0913 - from where to where, when, and whom to tell
     """Fill a service that has its rule tables.
 
     `now` is in microseconds since the epoch: what would be fresh by then is left out, unless the
-    clock may be wrong (`shard.caution`). What cannot be read is told and left out. `alive` is
+    clock may be wrong (`shard.caution`). What makes no sense is told and left out. `alive` is
     called now and then, for this may take long.
+
+    Raises:
+        StateError: the disk cannot be read. Counters that begin anew would be written over those
+            that are there.
     """
     try:
         view = read_view(folder, partial(_is_of, place, alive))
@@ -83,19 +87,23 @@ def restore(  # noqa: PLR0913 - from where to where, when, and whom to tell
         return Restored({}, 0)
     newest = 0
     try:
-        with suppress(sqlite3.Error):  # what cannot be read is told below
+        with _left_out(folder, "the newest stamp", tell):
             newest = view.newest()
         now = CautiousClock(newest, 0).at(now, 0)
         for problem in view.problems:
             tell("error", problem)
         tables = {table.identity: table for table in service.tables}
         part = Part(place.shard, place.shards)
-        stored = view.rules()
+        stored: dict[str, StoredRule] = {}
+        with _left_out(folder, "rules", tell):
+            stored = view.rules()
         for identity, table in tables.items():
             rule = stored.get(identity)
             if rule is not None:
-                _refill(view, part, table, rule, service, now, tell, alive)
-        _hold(view, part, tables, service, now, tell)
+                with _left_out(folder, f"counters of {identity!r}", tell):
+                    _refill(view, part, table, rule, service, now, alive)
+        with _left_out(folder, "reservations", tell):
+            _hold(view, part, tables, service, now)
     finally:
         view.close()
     for segment in folder.segments():
@@ -105,6 +113,19 @@ def restore(  # noqa: PLR0913 - from where to where, when, and whom to tell
                 folder.file(segment).rename(folder.file(replace(segment, done=True)))
     links = {link: tail for each in view.stretches for link, tail in each.image.links.items()}
     return Restored(links, newest)
+
+
+@contextmanager
+def _left_out(folder: StateFolder, what: str, tell: Tell) -> Iterator[None]:
+    """Tell of what makes no sense and go on without the rest of it.
+
+    Raises:
+        StateError: it is the disk that could not be read.
+    """
+    try:
+        yield
+    except _UNREADABLE as error:
+        tell("error", f"{unreadable(folder, error)}; left out: {what}")
 
 
 def _is_of(place: Place, alive: Callable[[], None], segment: Segment) -> bool:
@@ -124,7 +145,6 @@ def _refill(  # noqa: PLR0913 - from where to where
     rule: StoredRule,
     service: ShardService,
     now: int,
-    tell: Tell,
     alive: Callable[[], None],
 ) -> None:
     spec = table.counters.spec
@@ -133,34 +153,26 @@ def _refill(  # noqa: PLR0913 - from where to where
     idle_at = build(RuleSpec(spec.kind, spec.identity, 0, shadow=False, params=spec.params)).idle_at
     store = service.store
     count = 0
-    try:
-        for row in view.counters(table.identity, rule, part, now):
-            idle = idle_at(row.state)
-            if idle is not None and idle <= now:
-                continue
-            table.add(row.key, row.state, row.updated_us)
-            count += 1
-            if count % _STEP == 0:
-                alive()
-                if store.bytes > store.max_bytes:
-                    store.sweep(now, _SWEEP)
-    except _UNREADABLE as error:
-        tell("error", f"counters of {table.identity!r} cannot be read further: {error}")
+    for row in view.counters(table.identity, rule, part, now):
+        idle = idle_at(row.state)
+        if idle is not None and idle <= now:
+            continue
+        table.add(row.key, row.state, row.updated_us)
+        count += 1
+        if count % _STEP == 0:
+            alive()
+            if store.bytes > store.max_bytes:
+                store.sweep(now, _SWEEP)
 
 
-def _hold(  # noqa: PLR0913 - as above
+def _hold(
     view: View,
     part: Part,
     tables: dict[str, CounterTable],
     service: ShardService,
     now: int,
-    tell: Tell,
 ) -> None:
-    try:
-        found = view.reservations(part)
-    except _UNREADABLE as error:
-        tell("error", f"reservations cannot be read: {error}")
-        return
+    found = view.reservations(part)
     for rid, kept in found.items():
         entries = tuple(
             (tables[identity], key, cost)

@@ -66,6 +66,18 @@ MIGRATIONS: Mapping[int, Callable[[sqlite3.Connection], None]] = {1: _note_newes
 """From a version of the file to the next; each runs in the transaction that raises the version."""
 
 
+_THE_DISK = frozenset({sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_BUSY})
+
+
+def is_of_the_disk(error: Exception) -> bool:
+    """Return whether a database could not be read for now, rather than makes no sense.
+
+    The low byte of SQLite's code is its kind: https://sqlite.org/rescode.html
+    """
+    code = getattr(error, "sqlite_errorcode", None)
+    return code is not None and code & 0xFF in _THE_DISK
+
+
 class NewerDatabaseError(Exception):
     """A newer version of the program has written the file."""
 

@@ -5,8 +5,9 @@ folded in between is in both, and the database says so; one whose file is gone b
 database.
 """
 
+import os
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
@@ -15,9 +16,9 @@ from protocol.placement import home, placement
 from shard.algorithms.registry import AnyLimiter
 from shard.stores import database
 from shard.stores.database import Part, Row
-from shard.stores.folder import Segment, StateFolder
+from shard.stores.folder import Segment, StateError, StateFolder
 from shard.stores.image import Image, Kept, State, StoredRule
-from shard.stores.schema import NewerDatabaseError, read_database
+from shard.stores.schema import NewerDatabaseError, is_of_the_disk, read_database
 from shard.stores.segments import SegmentText, UnreadableSegmentError, read_segment
 
 EVERYTHING = Part(0, 1)
@@ -75,9 +76,9 @@ class View:
         """
         limiter = rule.limiter(identity)
         stretches = [each for each in self.stretches if identity in each.image.counters]
-        changed: set[Key] = set()
+        changed: dict[Key, None] = {}  # in order: two looks at one state list it alike
         for stretch in stretches:
-            changed.update(stretch.image.counters[identity])
+            changed.update(dict.fromkeys(stretch.image.counters[identity]))
         replaced = [each for each in self.stretches if each.image.complete] + [
             each for each in stretches if identity in each.image.forgotten
         ]
@@ -131,7 +132,7 @@ class View:
         if number is not None and self.connection is not None:
             yield from database.counters(self.connection, number, kind, part, now)
 
-    def _states(self, identity: str, kind: Kind, keys: set[Key]) -> dict[Key, Row]:
+    def _states(self, identity: str, kind: Kind, keys: Collection[Key]) -> dict[Key, Row]:
         """Return rows of some keys, expired ones too: a loop's history may go on."""
         number = self._number(identity)
         if number is None or self.connection is None or not keys or kind != "loop":
@@ -177,8 +178,11 @@ def _latest(  # noqa: PLR0913 - one counter and everything that may have been sa
 def read_view(folder: StateFolder, wanted: Callable[[Segment], bool]) -> View:
     """Return what is stored now; of the log only the segments that are `wanted`.
 
+    What makes no sense is left out and told; what the disk does not give now may be there later.
+
     Raises:
         NewerDatabaseError: a newer version has written it.
+        StateError: the disk cannot be read.
     """
     problems: list[str] = []
     texts = []
@@ -196,7 +200,7 @@ def read_view(folder: StateFolder, wanted: Callable[[Segment], bool]) -> View:
         except NewerDatabaseError:
             raise
         except sqlite3.Error as error:
-            problems.append(f"{folder.database} cannot be read: {error}")
+            problems.append(unreadable(folder, error))
     stretches: dict[tuple[int, int], Stretch] = {}
     for text in texts:
         segment = text.segment
@@ -212,6 +216,18 @@ def read_view(folder: StateFolder, wanted: Callable[[Segment], bool]) -> View:
     return View(connection, [stretches[each] for each in sorted(stretches)], problems)
 
 
+def unreadable(folder: StateFolder, error: Exception) -> str:
+    """Return what to tell of a database that makes no sense.
+
+    Raises:
+        StateError: it is the disk that could not be read.
+    """
+    problem = f"{folder.database} cannot be read: {error}"
+    if is_of_the_disk(error):
+        raise StateError(problem) from None
+    return problem
+
+
 def _read(folder: StateFolder, segment: Segment, problems: list[str]) -> SegmentText | None:
     for done in (segment.done, not segment.done):
         path = folder.file(replace(segment, done=done))
@@ -220,7 +236,10 @@ def _read(folder: StateFolder, segment: Segment, problems: list[str]) -> Segment
                 return read_segment(path, segment)
             except FileNotFoundError:
                 raise
-            except (OSError, UnreadableSegmentError) as error:
+            except OSError as error:
+                reason = os.strerror(error.errno or 0)
+                raise StateError(f"{path} cannot be read: {reason}") from None
+            except UnreadableSegmentError as error:
                 problems.append(f"{path} cannot be read: {error}")
                 return None
     return None

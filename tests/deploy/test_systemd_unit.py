@@ -37,7 +37,8 @@ mount --bind "$1" "$1"
 mount -o remount,bind,ro /
 ! touch /etc/fairvisor-was-here 2>/dev/null
 shift
-exec setpriv --no-new-privs --bounding-set=-all --inh-caps=-all --ambient-caps=-all "$@"
+exec setpriv --pdeathsig KILL --no-new-privs \\
+    --bounding-set=-all --inh-caps=-all --ambient-caps=-all "$@"
 """
 CONFINED = """
 import ctypes, os, sys

@@ -18,6 +18,8 @@ from typing import Any, Self
 
 import pytest
 
+from tests.end_with_us import KILLED
+
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
@@ -151,7 +153,7 @@ class Daemon:
         }
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [*through, sys.executable, "-m", "daemon.cli.main", "serve"],
+                [*KILLED, *through, sys.executable, "-m", "daemon.cli.main", "serve"],
                 cwd=folder,
                 pass_fds=fds,
                 env={name: value for name, value in environment.items() if value},

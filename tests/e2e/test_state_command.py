@@ -119,6 +119,31 @@ def test_one_counter_is_reset_and_the_others_stay(serve: Callable[..., Any], fol
     assert {each["value"]["used"] for each in after.values()} == {2}
 
 
+def test_a_long_value_is_one_counter_for_all_and_found_by_itself(
+    serve: Callable[..., Any], folder: Path
+) -> None:
+    spec = {"selector": {"pathPrefix": "/"}, "rules": RULES[:1]}
+    bundle = {"bundle_version": 1, "policies": [{"id": "money", "spec": spec}]}
+    long, whole = {"X-API-Key": "k" * 200}, {"X-API-Key": "k" * 40}
+    for bound, shards, used in ((40, 3, 6), (40, 2, 12), (1024, 3, 6)):
+        daemon = serve(
+            bundle, state_dir=folder, shards=shards, worker_processes=2, max_key_chars=bound
+        )
+        for headers in (long, whole) * 3:
+            assert daemon.decide("/a", headers).status == 200
+        assert daemon.stop() == 0
+        named = counters(folder, "--rule", "spend", "--reveal")
+        digests = [key for _, key in named if key.startswith("digest:")]
+        assert len(digests) == 1
+        newest = digests[0] if bound == 40 else "k" * 200
+        assert named["spend", newest]["value"]["used"] == used
+    assert named["spend", "k" * 40]["value"]["used"] == 18
+    assert len(named) == 3
+    text = state("reset", "--state-dir", str(folder), "--rule=spend", "--key", "k" * 200, "--yes")
+    assert text == "Reset 2 counter(s)\n"
+    assert list(counters(folder, "--rule", "spend", "--reveal")) == [("spend", "k" * 40)]
+
+
 def test_export_is_one_object_a_line(serve: Callable[..., Any], folder: Path) -> None:
     daemon = serve(BUNDLE, state_dir=folder)
     held = daemon.decide("/v1/chat/completions", ALICE).headers["x-fairvisor-reservation"]

@@ -12,6 +12,8 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Self
 
+from tests.end_with_us import ASKED
+
 ROOT = Path(__file__).parents[2]
 SECONDS = 60.0
 POLL_SECONDS = 0.02
@@ -32,7 +34,7 @@ class Terminal:
         self._log = folder / f"terminal-{time.monotonic_ns()}"
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
-                ["sh", "-euc", command],
+                [*ASKED, "sh", "-euc", command],
                 cwd=folder,
                 env=environ,
                 stdin=subprocess.DEVNULL,

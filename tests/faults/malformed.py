@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.e2e.conftest import ROOT, wait_for
+from tests.end_with_us import KILLED
 from tests.faults.patient import Patient
 from tests.faults.stage import LATE, Serve
 
@@ -131,8 +132,8 @@ def _clients(
     """Send over both kinds of socket at once."""
     running = [
         subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.malformed_client", where, str(seed + number),
-             str(seconds), str(most)],
+            [*KILLED, sys.executable, "-m", "tests.faults.malformed_client", where,
+             str(seed + number), str(seconds), str(most)],
             cwd=ROOT,
             stdout=subprocess.PIPE,
             text=True,

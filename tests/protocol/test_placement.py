@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol.placement import MAX_KEY_CHARS, encode_key, placement
+from protocol.placement import MAX_KEY_CHARS, encode_key, key_digest, placement
 
 text = st.text(alphabet=st.characters(), max_size=8) | st.text(alphabet="0123:ab", max_size=8)
 
@@ -37,6 +37,29 @@ def test_long_keys_are_digests_that_no_text_equals() -> None:
     assert isinstance(other, bytes)
     assert (len(one), len(other)) == (16, 16)
     assert one != other
+
+
+@pytest.mark.parametrize(
+    ("values", "bound", "whole"),
+    [
+        (["x" * 16], 16, True),
+        (["x" * 17], 16, False),
+        (["é" * 16], 16, True),
+        (["x" * 6, "y" * 6], 16, True),  # two characters of measure for each
+        (["x" * 6, "y" * 7], 16, False),
+        (["x" * 1024], 1024, True),
+    ],
+)
+def test_the_bound_is_of_all_values_together(values: list[str], bound: int, *, whole: bool) -> None:
+    key = encode_key(values, bound)
+    assert isinstance(key, str) == whole
+    plain = encode_key(values, 10_000)
+    assert isinstance(plain, str)
+    assert key == (plain if whole else key_digest(plain))
+
+
+def test_a_digest_is_the_same_whatever_the_bound() -> None:
+    assert encode_key(["x" * 300], 16) == encode_key(["x" * 300], 256) == key_digest("x" * 300)
 
 
 def test_placement_is_the_same_in_every_process() -> None:

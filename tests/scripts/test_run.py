@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.end_with_us import ASKED
+
 ROOT = Path(__file__).parents[2]
 SECONDS = 90.0
 
@@ -46,7 +48,7 @@ class Running:
         self.log = folder / "said"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [ROOT / "scripts/run"],
+                [*ASKED, ROOT / "scripts/run"],
                 env=kept
                 | {
                     "PYTHONPATH": str(ROOT),

@@ -10,6 +10,7 @@ from pathlib import Path
 from protocol import control
 from protocol.frames import DECIDE, HELLO, FrameReader, pack
 from protocol.operations import RuleSpec
+from tests.end_with_us import KILLED
 
 SECONDS = 30.0
 FRAMES = 8000
@@ -29,8 +30,9 @@ def test_what_was_sent_before_the_end_is_answered(tmp_path: Path) -> None:
     ):
         listener.bind(path)
         listener.listen()
-        command = [sys.executable, "-m", "shard", "0", str(theirs.fileno()), str(listener.fileno())]
-        shard = subprocess.Popen(command, pass_fds=(theirs.fileno(), listener.fileno()))
+        fds = (theirs.fileno(), listener.fileno())
+        command = [*KILLED, sys.executable, "-m", "shard", "0", *map(str, fds)]
+        shard = subprocess.Popen(command, pass_fds=fds)
         try:
             for sock in (ours, link):
                 sock.settimeout(SECONDS)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import h11
 
+from tests.end_with_us import ASKED
 from tests.gateways.gateways import executable
 from tests.smuggling.wire import Seen, free_port
 from tests.upstreams.path_readers import until_listening
@@ -57,7 +58,7 @@ def nginx(folder: Path) -> Iterator[tuple[int, Path]]:
     config = folder / "nginx.conf"
     config.write_text(NGINX.format(folder=folder, port=port, user=user))
     binary = executable("nginx", "Debian: apt-get install nginx")
-    process = subprocess.Popen([binary, "-p", str(folder), "-c", str(config)])
+    process = subprocess.Popen([*ASKED, binary, "-p", str(folder), "-c", str(config)])
     try:
         until_listening(port)
         yield port, folder / "seen.log"

@@ -2,13 +2,14 @@
 
 import asyncio
 import socket
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import h11
+
+from tests.upstreams.serving import Serving
 
 SECONDS = 60.0
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
@@ -74,30 +75,13 @@ class Upstream:
         self.kept: list[Kept] = []
         self.seen: list[Seen] = []
         self._answers = answers
-        self._writers: dict[asyncio.StreamWriter, asyncio.Future[None]] = {}
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         kept = Kept()
         self.kept.append(kept)
-        self._writers[writer] = asyncio.ensure_future(self._serve(kept, reader, writer))
-        await self._writers[writer]
-
-    async def _serve(
-        self, kept: Kept, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
         with suppress(ConnectionError):
             await self._read(kept, reader, writer)
         kept.closed = True
-        writer.close()
-        with suppress(ConnectionError):
-            await writer.wait_closed()
-        del self._writers[writer]
-
-    async def leave(self) -> None:
-        """Close every connection and wait until each has noticed."""
-        for writer in tuple(self._writers):
-            writer.transport.abort()
-        await asyncio.gather(*self._writers.values())
 
     async def _answered(self, target: str, writer: asyncio.StreamWriter) -> bool:
         """Write an answer; return whether the connection stays."""
@@ -151,17 +135,9 @@ class Upstream:
 @contextmanager
 def running(upstream: Upstream) -> Iterator[Upstream]:
     """Run an upstream in a thread of its own."""
-    loop = asyncio.new_event_loop()
-    server = loop.run_until_complete(asyncio.start_server(upstream.serve, "127.0.0.1", 0))
-    upstream.port = server.sockets[0].getsockname()[1]
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
+    serving = Serving(upstream.serve)
+    upstream.port = serving.port
     try:
         yield upstream
     finally:
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        server.close()
-        loop.run_until_complete(asyncio.wait_for(upstream.leave(), SECONDS))
-        loop.run_until_complete(server.wait_closed())
-        loop.close()
+        serving.stop()

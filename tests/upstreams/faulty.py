@@ -19,7 +19,6 @@ nobody acknowledged it) is struck out of the ledger again. Every token's text is
 
 import asyncio
 import fcntl
-import gc
 import gzip
 import json
 import os
@@ -27,11 +26,12 @@ import select
 import ssl
 import termios
 import threading
-import warnings
 from array import array
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
+
+from tests.upstreams.serving import Serving
 
 PROMPT = 7
 WORD = "tok "
@@ -66,20 +66,13 @@ class Faulty:
     gate: threading.Event = field(default_factory=threading.Event)
 
     def __enter__(self) -> Self:
-        started = threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._run(started)))
-        self._thread.start()
-        assert started.wait(10)
+        self._serving = Serving(self._serve, path=self.path, tls=self.tls)
+        self.port = self._serving.port
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(10)
-        if self.tls is not None:
-            # asyncio leaves open what broke off in its handshake; no other test shall hear of it.
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", ResourceWarning)
-                gc.collect()
+        self.gate.set()
+        self._serving.stop()
 
     @property
     def url(self) -> str:
@@ -92,41 +85,15 @@ class Faulty:
         """Return the ledger by name."""
         return {entry.id: entry for entry in self.ledger}
 
-    async def _run(self, started: threading.Event) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._stop = asyncio.Event()
-        self._tasks: set[asyncio.Task[None]] = set()
-        server: asyncio.Server
-        if self.path is not None:
-            server = await asyncio.start_unix_server(self._serve, self.path)
-        else:
-            server = await asyncio.start_server(
-                self._serve, "127.0.0.1", 0, backlog=2048, ssl=self.tls
-            )
-            self.port = server.sockets[0].getsockname()[1]
-        started.set()
-        await self._stop.wait()
-        server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
         wire = Wire(os.dup(writer.get_extra_info("socket").fileno()))
         try:
             while await self._one(reader, writer, wire):
                 pass
         except (ConnectionError, asyncio.IncompleteReadError):
             self.left.release()
-        except asyncio.CancelledError:
-            pass  # the test is over
         finally:
             wire.close()
-            self._tasks.discard(task)
-            writer.close()
 
     async def _one(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, wire: "Wire"

@@ -29,6 +29,7 @@ from tests.upstreams import (
     responses_format,
 )
 from tests.upstreams.asked import Asked, Source
+from tests.upstreams.serving import Serving
 
 _HEADERS = (
     "X-Upstream: yes\r\nx-request-id: req_1\r\nrequest-id: req_1\r\n"
@@ -65,50 +66,26 @@ class Upstream:
     connections: int = 0
 
     def __enter__(self) -> Self:
-        started = threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._run(started)))
-        self._thread.start()
-        assert started.wait(10)
+        self._serving = Serving(self._serve)
+        self.port = self._serving.port
         return self
 
     def __exit__(self, *_: object) -> None:
         self.gate.set()
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(10)
+        self._serving.stop()
 
     @property
     def url(self) -> str:
         """Where it is."""
         return f"http://127.0.0.1:{self.port}"
 
-    async def _run(self, started: threading.Event) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._stop = asyncio.Event()
-        self._tasks: set[asyncio.Task[None]] = set()
-        server = await asyncio.start_server(self._serve, "127.0.0.1", 0, backlog=1024)
-        self.port = server.sockets[0].getsockname()[1]
-        started.set()
-        await self._stop.wait()
-        server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
         self.connections += 1
         try:
             while await self._one(reader, writer):
                 pass
         except (ConnectionError, asyncio.IncompleteReadError):
             self.gone.set()
-        except asyncio.CancelledError:
-            pass  # the test is over
-        finally:
-            self._tasks.discard(task)
-            writer.close()
 
     async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         try:

@@ -11,6 +11,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
+from tests.end_with_us import ASKED
 from tests.gateways.gateways import executable
 
 START_SECONDS = 30.0
@@ -69,7 +70,7 @@ def nginx(folder: Path) -> Iterator[int]:
     config = folder / "nginx.conf"
     config.write_text(_NGINX.format(folder=folder, port=port, user=user, page=PAGE.decode()))
     binary = executable("nginx", "Debian: apt-get install nginx")
-    process = subprocess.Popen([binary, "-p", str(folder), "-c", str(config)])
+    process = subprocess.Popen([*ASKED, binary, "-p", str(folder), "-c", str(config)])
     try:
         until_listening(port)
         yield port

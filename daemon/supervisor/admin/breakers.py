@@ -20,7 +20,7 @@ from daemon.supervisor.reload import Generation
 from daemon.supervisor.safeguards import Breaker
 from protocol import control
 from protocol.operations import Key
-from protocol.placement import encode_key
+from protocol.placement import MOST_KEY_CHARS, key_digest
 
 log = logging.getLogger("fairvisor")
 
@@ -109,7 +109,7 @@ class BreakerDesk:
 
     async def _keys(self, policy_id: str, key: str) -> list[Key]:
         """Return the counter keys that an operator may mean: the value itself, or as shown."""
-        keys = [encode_key((key,))]
+        keys: list[Key] = [key, key_digest(key)]
         digest = key.removeprefix(DIGEST)
         if digest != key and len(digest) == _DIGEST_CHARS:
             try:
@@ -138,7 +138,7 @@ class BreakerDesk:
     def _shown(self, each: OpenBreaker) -> str:
         if isinstance(each.key, bytes):
             return DIGEST + each.key.hex()
-        return shown(each.breaker.scope, each.key, self._secret)
+        return shown(each.breaker.scope, each.key, self._secret, MOST_KEY_CHARS)
 
     def _scope(self, breaker: Breaker | None, key: str | None) -> str | None:
         """Return what was reset as records say it; None for all."""

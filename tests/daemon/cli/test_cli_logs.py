@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
+from tests.end_with_us import KILLED
+
 RECORDS = """\
 {"action": "reject", "reason": "tpm_exceeded", "n": 1}
 not json
@@ -59,7 +61,9 @@ def test_following_goes_on_behind_growth_rotation_and_truncation(
     path = tmp_path / "records"
     path.write_text('{"n": 1}\n{"n"')
     with subprocess.Popen(
-        [*program, "logs", "--follow", f"--file={path}"], env=environ, stdout=subprocess.PIPE
+        [*KILLED, *program, "logs", "--follow", f"--file={path}"],
+        env=environ,
+        stdout=subprocess.PIPE,
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b'{"n": 1}\n'

@@ -12,6 +12,7 @@ from click.testing import Result
 
 from daemon.cli.exits import Failure, RemoteFailure, run
 from daemon.cli.main import COMMANDS, main
+from tests.end_with_us import KILLED
 
 ROOT = Path(__file__).parents[3]
 QUICKSTART = ROOT / "examples" / "quickstart" / "policy.json"
@@ -197,7 +198,7 @@ def test_ctrl_c_ends_with_130_and_no_traceback(
     records = tmp_path / "records"
     records.write_text("{}\n")
     with subprocess.Popen(
-        [*program, "logs", "--follow", "--file", str(records)],
+        [*KILLED, *program, "logs", "--follow", "--file", str(records)],
         env=environ,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

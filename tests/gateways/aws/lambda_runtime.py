@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.end_with_us import ASKED
 from tests.gateways.gateways import executable
 
 HERE = Path(__file__).parent
@@ -122,9 +123,10 @@ def function(language: str, folder: Path, **settings: str) -> Iterator[Invoke]:
     else:
         program = [sys.executable]
     suffix = "mjs" if language == "node" else "py"
+    scripts = [str(HERE / f"invoke.{suffix}"), str(folder / f"authorizer.{suffix}")]
     with (folder / "stderr").open("ab") as stderr:
         process = subprocess.Popen(
-            [*program, str(HERE / f"invoke.{suffix}"), str(folder / f"authorizer.{suffix}")],
+            [*ASKED, *program, *scripts],
             env=environ | variables | settings,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

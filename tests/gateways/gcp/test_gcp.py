@@ -17,6 +17,7 @@ import pytest
 
 from adapters.gcp import hook
 from tests.e2e.conftest import Answer, Daemon, _starter, wait_for
+from tests.end_with_us import KILLED
 from tests.gateways import echo
 from tests.gateways.bundles import ADDRESS_LIMIT, CONTRACT, DELAY_MS, TENANT_LIMIT, bearer
 from tests.gateways.echo import Echo
@@ -53,7 +54,7 @@ def service(
         target = work.url.removeprefix("http://")
         with (folder / "stderr").open("wb") as stderr:
             process = subprocess.Popen(
-                [sys.executable, str(SERVICE), str(folder), str(port), target],
+                [*KILLED, sys.executable, str(SERVICE), str(folder), str(port), target],
                 env=environ | variables,
                 stdin=subprocess.DEVNULL,
                 stderr=stderr,

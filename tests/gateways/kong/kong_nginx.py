@@ -13,6 +13,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from socket import create_connection
 
+from tests.end_with_us import ASKED
+
 ROOT = Path(__file__).parents[3]
 HERE = Path(__file__).parent
 SECONDS = 20.0
@@ -76,7 +78,7 @@ def kong(routes: Routes, backend: int, port: int, trusted: Sequence[str] = ()) -
     log = folder / "error.log"
     listen, service = f"127.0.0.1:{port}", f"127.0.0.1:{backend}"
     process = subprocess.Popen(
-        write(folder, ROOT / "adapters/kong", listen, service, routes, trusted),
+        [*ASKED, *write(folder, ROOT / "adapters/kong", listen, service, routes, trusted)],
         stdin=subprocess.DEVNULL,
     )
     try:
