@@ -22,7 +22,13 @@ from collections import deque
 from collections.abc import Callable
 
 from daemon.front.inbound import Inbound
-from daemon.front.request_reader import Refusal, RequestReader
+from daemon.front.refusal import (
+    Refusal,
+    too_many_bodies,
+    too_many_connections,
+    too_many_waiting,
+)
+from daemon.front.request_reader import RequestReader
 from daemon.front.surroundings import Server, Watcher
 
 LINGER_SECONDS = 2.0
@@ -111,7 +117,7 @@ class HttpConnection(asyncio.Protocol):
         self.deadline = server.clock + server.bounds.header_timeout
         too_many = server.opened(self, peer, trusted=trusted)
         if too_many:
-            self._refuse(Refusal(_UNAVAILABLE, too_many, "connections"))
+            self._refuse(too_many_connections(too_many))
 
     def connection_lost(self, _error: Exception | None) -> None:
         """Forget a connection that is gone."""
@@ -190,7 +196,7 @@ class HttpConnection(asyncio.Protocol):
         if self._ended:
             return
         if not self._server.census.keep(size):
-            raise _too_many_bodies()
+            raise too_many_bodies()
         self._kept += size
 
     def take(self, inbound: Inbound, /) -> None:
@@ -202,7 +208,7 @@ class HttpConnection(asyncio.Protocol):
         size = len(inbound.body)
         if size:
             if not self._server.census.keep(size):
-                raise _too_many_bodies()
+                raise too_many_bodies()
             self._kept += size
         if self._current is not None or self._last:
             self.complete(inbound, True, "1.1")  # noqa: FBT003 - kept alive
@@ -226,7 +232,7 @@ class HttpConnection(asyncio.Protocol):
             return
         self._expects = False
         if inbound.unfinished and self._current is not None:
-            raise _too_many_waiting()
+            raise too_many_waiting()
         self._uploading = inbound.unfinished
         keep = keep and not self._last
         line = b"" if keep and version == "1.1" else _CONNECTION[keep]
@@ -237,7 +243,7 @@ class HttpConnection(asyncio.Protocol):
         self._queued_bytes += len(inbound.body)
         bounds = self._server.bounds
         if len(self._queue) >= bounds.max_pipelined or self._queued_bytes > bounds.max_body_bytes:
-            raise _too_many_waiting()
+            raise too_many_waiting()
         self._ended = not keep
         self._queue.append((inbound, keep, line))
 
@@ -494,17 +500,7 @@ class HttpConnection(asyncio.Protocol):
         self._ended = True
         if refusal.why != "connections":
             self._server.census.refused(refusal.why)
-        body = b'{"error":"%s"}' % refusal.reason.encode()
-        self._refusal = (
-            b"HTTP/1.1 %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n"
-            b"%sConnection: close\r\n\r\n%s"
-            % (
-                refusal.status.encode(),
-                len(body),
-                _RETRY if refusal.status is _UNAVAILABLE else b"",
-                body,
-            )
-        )
+        self._refusal = refusal.answer()
         if self._current is None:
             self._send_refusal()
 
@@ -548,16 +544,6 @@ class HttpConnection(asyncio.Protocol):
             watcher.client_gone()
 
 
-def _too_many_bodies() -> Refusal:
-    return Refusal(_UNAVAILABLE, "too many request bodies at once", "bodies")
-
-
-def _too_many_waiting() -> Refusal:
-    return Refusal("400 Bad Request", "too many pipelined requests", "pipelined")
-
-
-_UNAVAILABLE = "503 Service Unavailable"
-_RETRY = b"Retry-After: 1\r\n"
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _FAILED = (
     b"HTTP/1.1 503 Service Unavailable\r\nX-Fairvisor-Reason: service_unavailable\r\n"

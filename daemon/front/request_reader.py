@@ -25,6 +25,7 @@ from daemon.front import plain_requests
 from daemon.front.inbound import Inbound
 from daemon.front.plain_lines import is_host
 from daemon.front.plain_requests import PlainReader
+from daemon.front.refusal import Refusal, too_large
 
 _FIELD_FRAME = 4
 """Bytes of ": " and CRLF around a field's name and value."""
@@ -35,19 +36,6 @@ _FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 _MOST_FRAMING = 2 * plain_requests.MAX_FIELDS
 """What a head's fields may count more than they take, where blanks were left out."""
 _NONE: frozenset[bytes] = frozenset()
-
-
-class Refusal(Exception):  # noqa: N818 - an answer, not a fault of ours
-    """The bytes are no request that we take; nothing after them can be read.
-
-    `status` as sent, `why` as counted.
-    """
-
-    def __init__(self, status: str, reason: str, why: str = "malformed") -> None:
-        super().__init__(f"{status}: {reason}")
-        self.status = status
-        self.reason = reason
-        self.why = why
 
 
 class Taker(Protocol):
@@ -167,7 +155,7 @@ class RequestReader:
         except httptools.HttpParserError:
             raise Refusal("400 Bad Request", "malformed request") from None
         if self._unheard > self._max_head:
-            raise _too_large()
+            raise too_large()
 
     @property
     def kept(self) -> int:
@@ -206,7 +194,7 @@ class RequestReader:
         """Collect the request target, which may come in pieces."""
         self._target += url
         if len(self._target) > self._max_head:
-            raise _too_large()
+            raise too_large()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take one header; a trailer must not pose as one."""
@@ -262,7 +250,7 @@ class RequestReader:
         if len(headers) + self._repeated > self._max_fields or (
             self._read_bytes > self._max_head and self._head_bytes() > self._max_head
         ):
-            raise _too_large()
+            raise too_large()
         parser = self._parser
         self._version = parser.get_http_version()
         self._judge_version()
@@ -366,10 +354,6 @@ class RequestReader:
             parser.should_keep_alive() and not self._upgrades,
             version,
         )
-
-
-def _too_large() -> Refusal:
-    return Refusal("431 Request Header Fields Too Large", "request head too large", "head")
 
 
 _canonical: dict[bytes, bytes] = {}

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from daemon.front.inbound import Inbound
-from daemon.front.request_reader import Refusal, RequestReader
+from daemon.front.refusal import Refusal
+from daemon.front.request_reader import RequestReader
 from tests.smuggling.corpus import CHUNKED, ENTRIES, Entry, post
 from tests.smuggling.judges import by_h11, logged, nginx
 from tests.smuggling.wire import Kept, Seen, Upstream, exchange, running

@@ -14,7 +14,8 @@ from daemon.front.inbound import Inbound
 from daemon.front.plain_chunks import content_of
 from daemon.front.plain_requests import MAX_FIELDS, PlainReader
 from daemon.front.plain_responses import PlainResponse, read_response
-from daemon.front.request_reader import Refusal, RequestReader
+from daemon.front.refusal import Refusal
+from daemon.front.request_reader import RequestReader
 from daemon.front.upstream import UpstreamConnection
 from daemon.front.upstream_caller import Failure, ResponseHead
 
