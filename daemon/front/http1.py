@@ -18,10 +18,10 @@ Rules
 
 import asyncio
 import os
-from collections import deque
 from collections.abc import Callable
 
 from daemon.front.inbound import Inbound
+from daemon.front.pipelined import Pipelined
 from daemon.front.refusal import (
     Refusal,
     too_many_bodies,
@@ -55,8 +55,7 @@ class HttpConnection(asyncio.Protocol):
         "_last",
         "_opening",
         "_paused",
-        "_queue",
-        "_queued_bytes",
+        "_pipelined",
         "_reader",
         "_refusal",
         "_server",
@@ -74,8 +73,7 @@ class HttpConnection(asyncio.Protocol):
         self._fd = -1
         self._current: tuple[bool, bytes, bool] | None = None
         """Of the request being decided: keep alive, Connection line, HEAD."""
-        self._queue: deque[tuple[Inbound, bool, bytes]] = deque()
-        self._queued_bytes = 0
+        self._pipelined: Pipelined | None = None
         self._kept = 0
         """Bytes of bodies that memory was set aside for."""
         self._refusal = b""
@@ -240,12 +238,11 @@ class HttpConnection(asyncio.Protocol):
             self._ended = not keep
             self._dispatch(inbound, keep, line)
             return
-        self._queued_bytes += len(inbound.body)
-        bounds = self._server.bounds
-        if len(self._queue) >= bounds.max_pipelined or self._queued_bytes > bounds.max_body_bytes:
-            raise too_many_waiting()
+        if self._pipelined is None:  # few connections ever need one, and it takes a fifth of them
+            bounds = self._server.bounds
+            self._pipelined = Pipelined(bounds.max_pipelined, bounds.max_body_bytes)
+        self._pipelined.put((inbound, keep, line))
         self._ended = not keep
-        self._queue.append((inbound, keep, line))
 
     def excess(self, chunk: bytes) -> None:
         """Pass more of the body on; after the answer it is thrown away."""
@@ -397,7 +394,7 @@ class HttpConnection(asyncio.Protocol):
         if self._held:
             self.release()
         if self._kept:
-            if self._queue or self._reader.in_message:
+            if self._pipelined or self._reader.in_message:
                 self._let_go()
             else:
                 self._server.census.let_go(self._kept)
@@ -408,10 +405,8 @@ class HttpConnection(asyncio.Protocol):
                 self._linger()
             else:
                 self._close()
-        elif self._queue:
-            inbound, keep, line = self._queue.popleft()
-            self._queued_bytes -= len(inbound.body)
-            self._dispatch(inbound, keep, line)
+        elif self._pipelined:
+            self._dispatch(*self._pipelined.take())
         elif self._refusal:
             self._send_refusal()
         elif self._reader.in_message:
@@ -423,7 +418,7 @@ class HttpConnection(asyncio.Protocol):
 
     def _let_go(self) -> None:
         """Give the memory of an answered request's body back."""
-        needed = self._queued_bytes + self._reader.kept
+        needed = self._reader.kept + (self._pipelined.size if self._pipelined else 0)
         self._server.census.let_go(self._kept - needed)
         self._kept = needed
 
@@ -434,7 +429,7 @@ class HttpConnection(asyncio.Protocol):
     def _is_through(self) -> bool:
         """Return whether nothing waits behind the answer that is being written."""
         arriving = self._reader.in_message and not self._ended
-        return not (self._queue or self._refusal or arriving)
+        return not (self._pipelined or self._refusal or arriving)
 
     def _await_rest(self) -> None:
         """Give a request that began during an answer its time, and the word it waits for."""
@@ -533,7 +528,7 @@ class HttpConnection(asyncio.Protocol):
         """Answer nothing any more."""
         self._ended = True
         self._current = None
-        self._queue.clear()
+        self._pipelined = None
         if self._delay is not None:
             self._delay.cancel()
             self._delay = None

@@ -76,6 +76,7 @@ class RequestReader:
         "_max_fields",
         "_max_head",
         "_parser",
+        "_parses",
         "_peer",
         "_plain",
         "_raw",
@@ -113,7 +114,7 @@ class RequestReader:
         self._max_body = max_body
         self._max_fields = max_fields
         self._verbatim = verbatim
-        self._parser = httptools.HttpRequestParser(self)
+        self._parses = False
         self._plain = PlainReader(
             peer,
             trusted=trusted,
@@ -146,6 +147,9 @@ class RequestReader:
         size = self._last_read = len(data)
         self._read_bytes += size
         self._unheard += size
+        if not self._parses:  # a connection whose requests are all plain needs no parser
+            self._parser = httptools.HttpRequestParser(self)
+            self._parses = True
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -169,7 +173,9 @@ class RequestReader:
 
     def close(self) -> None:
         """Let go of the parser and the taker, which hold this reader in circles."""
-        del self._parser, self._taker
+        if self._parses:
+            del self._parser
+        del self._taker
 
     # llhttp's side
 
