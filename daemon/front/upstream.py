@@ -66,7 +66,9 @@ class UpstreamConnection(asyncio.Protocol):
     def is_fresh(self) -> bool:
         """Whether the connection is silent, as one that waits should be: not closed, not broken."""
         transport, poll = self._transport, self._poll
-        return transport is not None and poll is not None and not poll.poll(0)
+        if transport is None or transport.is_closing() or poll is None:
+            return False
+        return not poll.poll(0)
 
     def start(
         self, request: bytes, caller: Caller, silence: float, *, headless: bool, uploaded: bool
