@@ -35,6 +35,26 @@ def spellings(path: str) -> tuple[str, ...]:
     return tuple(each for each in dict.fromkeys(found) if each != path)
 
 
+def climbs(path: str) -> bool:
+    """Say whether a reader of some kind may take a path for one above its root.
+
+    Asked where there is something above it to protect; no such path is needed by anyone, so every
+    reading that is known counts: escapes decoded up to twice, backslashes as slashes, parameters
+    dropped or not.
+    """
+    text = path.partition("#")[0]
+    for _ in range(3):
+        plain = text.replace("\\", "/")
+        for form in (plain, _PARAMETERS.sub("", plain)):
+            depth = 0
+            for segment in form.split("/"):
+                depth += -1 if segment == ".." else segment not in ("", ".")
+                if depth < 0:
+                    return True
+        text = _decoded(text)
+    return False
+
+
 def normal_form(path: str) -> str:
     """Return `path` (without its query) decoded once, without dot segments or doubled slashes.
 

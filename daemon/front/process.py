@@ -334,6 +334,8 @@ class _Front:
         losses = sum((link.losses for link in self._app.links), Counter())
         self._tally.put("upstream_connections", self._upstreams.opened)
         self._tally.put("upstream_waits_total", self._upstreams.waited)
+        for failure, count in self._upstreams.failures.items():
+            self._tally.put("upstream_failures_total", count, (failure,))
         for link in self._app.links:
             for why, count in link.failures.items():
                 self._tally.put("owner_unavailable_total", count, (str(link.shard), why))

@@ -88,7 +88,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._watch_in(silence)
         transport = self._transport
         if transport is None or transport.is_closing():
-            self._fail("unreachable")
+            self._fail("unanswered")
             return
         if self._fd >= 0 and not transport.get_write_buffer_size():
             # At once: its queue would cost more.
@@ -195,7 +195,7 @@ class UpstreamConnection(asyncio.Protocol):
             return
         response = self._response
         if response is None or response.head is None:
-            self._fail("unreachable")
+            self._fail("unanswered")
         elif error is None and response.ends_with_connection:
             self._end(reusable=False)
         else:

@@ -5,8 +5,9 @@ from typing import Literal, Protocol
 from daemon.front.plain_responses import PlainResponse
 from daemon.front.upstream_headers import Headers
 
-Failure = Literal["unreachable", "timeout", "broken"]
-"""No answer, none in time, or one that broke off or made no sense (then perhaps in its middle)."""
+Failure = Literal["unreachable", "unanswered", "timeout", "broken"]
+"""No connection, none that was answered, no answer in time, or one that broke off or made no sense
+(then perhaps in its middle)."""
 
 
 class ResponseHead:

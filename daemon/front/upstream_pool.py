@@ -13,6 +13,7 @@ import asyncio
 import logging
 import os
 import ssl
+from collections import Counter
 from collections.abc import Callable
 
 from daemon.front.rate_limited_log import RateLimitedLog
@@ -139,13 +140,20 @@ class Call:
             self._timer = None
 
 
+_WORDS: dict[Failure, str] = {
+    "unanswered": "closed a connection without an answer",
+    "timeout": "did not answer in time (FAIRVISOR_UPSTREAM_TIMEOUT)",
+    "broken": "gave an answer that broke off, or that is none",
+}
+
+
 class Budget:
-    """How many connections there may be to one upstream and to all, and who had to wait.
+    """How many connections there may be to one upstream and to all, and how that went.
 
     `max_head` bounds a response's head, in bytes.
     """
 
-    __slots__ = ("each", "max_head", "opened", "total", "waited")
+    __slots__ = ("each", "failures", "max_head", "opened", "total", "waited")
 
     def __init__(self, each: int, total: int, max_head: int = MAX_HEAD_BYTES) -> None:
         self.each = each
@@ -154,6 +162,8 @@ class Budget:
         self.opened = 0
         self.waited = 0
         """Calls that could not even begin to connect."""
+        self.failures: Counter[Failure] = Counter()
+        """Requests that had no whole answer."""
 
 
 Calling = Call | UpstreamConnection
@@ -353,9 +363,17 @@ class Pools:
             pool.close()
 
     def _warn(self, upstream: UpstreamUrl, why: str) -> None:
+        self._say("unreachable", upstream, f"cannot be reached: {why}")
+
+    def failed(self, upstream: UpstreamUrl, failure: Failure) -> None:
+        """Count a request that had no whole answer, and say so once a minute."""
+        self.budget.failures[failure] += 1
+        if failure != "unreachable":  # of that the cause has been told
+            self._say(failure, upstream, _WORDS[failure])
+
+    def _say(self, kind: str, upstream: UpstreamUrl, words: str) -> None:
         now = asyncio.get_running_loop().time()
-        message = "upstream %s cannot be reached: %s"
-        self._log.say("upstream", str(upstream), now, logging.WARNING, message, upstream, why)
+        self._log.say(kind, str(upstream), now, logging.WARNING, "upstream %s %s", upstream, words)
 
     def _tls(self) -> ssl.SSLContext:
         # Reading the system's certificates takes 20 ms: once, and only where they are needed.

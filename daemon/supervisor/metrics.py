@@ -166,6 +166,12 @@ FAMILIES: tuple[Family, ...] = (
     ),
     Family("upstream_connections", "gauge", "Open connections to upstreams."),
     Family(
+        "upstream_failures_total",
+        "counter",
+        "Requests without a whole answer: upstream unreachable, unanswered, timeout, broken.",
+        ("failure",),
+    ),
+    Family(
         "upstream_waits_total",
         "counter",
         "Requests that found no free place among the connections to upstreams.",

@@ -111,7 +111,11 @@ HEADERS: tuple[tuple[str, str, str], ...] = (
         "every reject with 429 or 503",
         "seconds, at least 1; spread by caller so that not all come back at once",
     ),
-    ("X-Fairvisor-Reason", "every reject", "a reason of the table above"),
+    (
+        "X-Fairvisor-Reason",
+        "every reject; in the proxy modes also a 502 or 504 of the daemon's own",
+        "a reason of the table above; or `upstream_unreachable`, `upstream_timeout`",
+    ),
     (
         "X-Fairvisor-Warning",
         "an allow or throttle with something to say",

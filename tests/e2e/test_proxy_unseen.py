@@ -128,3 +128,28 @@ def test_the_decision_is_counted(daemon: Any, wait_until: Callable[..., None]) -
         return any(line.endswith((" 3", " 3.0")) for line in lines)
 
     wait_until(counted, 10.0, "three decisions are counted")
+
+
+def test_how_an_upstream_failed_is_told_once_and_counted(
+    daemon: Any,  # noqa: ANN401 - the fixture's
+    upstream: Faulty,
+    wait_until: Callable[..., None],
+) -> None:
+    for plan in ("refuse", "refuse", "garbage"):
+        fields, _ = answered(daemon, asked("/free/", plan))
+        assert b"HTTP/1.1 502 Bad Gateway" in fields
+    log = daemon.log.read_text()
+    assert (
+        log.count(f"upstream 127.0.0.1:{upstream.port} closed a connection without an answer") == 1
+    )
+    assert log.count("gave an answer that broke off, or that is none") == 1
+
+    def counted() -> bool:
+        with daemon.connect() as connection:
+            text = connection.request("/metrics").body.decode()
+        return (
+            'fairvisor_upstream_failures_total{failure="unanswered"} 2.0' in text
+            and 'fairvisor_upstream_failures_total{failure="broken"} 1.0' in text
+        )
+
+    wait_until(counted, 10.0, "the failures are counted")

@@ -191,3 +191,28 @@ def test_many_callers_cannot_overdraw_a_budget(serve: Serve, upstream: Upstream)
     statuses = asyncio.run(all_callers())
     assert set(statuses) == {200, 429}
     assert len(upstream.seen) == statuses.count(200)
+
+
+CLIMBING = ["/../admin", "/%2e%2e/admin", "/a/..%2f../admin", "/..;/admin"]
+
+
+@pytest.mark.parametrize("rest", CLIMBING)
+def test_no_path_leads_a_key_out_of_the_upstreams_base_path(
+    serve: Serve, upstream: Upstream, rest: str
+) -> None:
+    base = upstream.url + "/base"
+    headers = {"Authorization": f"Bearer {KEY}"}
+    daemon = serve(
+        bundle(1000, "ip:address"),
+        mode="wrapper",
+        wrapper_auth="passthrough",
+        provider_openai_url=base,
+    )
+    response, body = ask(daemon, "/openai" + rest, headers)
+    assert response.status == 400
+    assert json.loads(body)["error"] == "bad_path"
+    daemon = serve(bundle(1000, "ip:address"), mode="reverse_proxy", backend_url=base)
+    assert ask(daemon, rest, headers)[0].status == 400
+    assert not upstream.seen
+    assert ask(daemon, "/a/../b", headers)[0].status == 200
+    assert upstream.seen[0].target == "/base/a/../b"

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol.paths import normal_form, spellings
+from protocol.paths import climbs, normal_form, spellings
 
 SEGMENTS = st.text(min_size=1).filter(lambda text: "/" not in text and text not in (".", ".."))
 HARMLESS = st.lists(SEGMENTS).map(lambda segments: "/" + "/".join(segments))
@@ -110,3 +110,32 @@ def test_no_spelling_of_a_path_has_another_normal_form(path: str, random: Random
 def test_shortcut_and_full_way_agree(path: str) -> None:
     # A leading "%2e/" is nothing, but sends the path the full way.
     assert normal_form("/%2e/" + path) == normal_form("/" + path)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/..", "/../x", "/a/../../x", "/%2e%2e/x", "/%2E./x", "/..%2fx", "/a%2f..%2f..%2fx",
+        "/%252e%252e/x", "/..;/x", "/..;a=b/x", "/..%3bx/y", "/a//../../x", "/./../x", "/..\\x",
+        "/..%5cx", "/a/..;/..;/x", "/%2e%2e", "/a/%2e%2e/%2e%2e/x",
+    ],
+)  # fmt: skip
+def test_paths_that_climb(path: str) -> None:
+    assert climbs(path)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/", "*", "/a", "/a/../b", "/a/b/../../c", "/...", "/..a/b", "/a/..", "/v1/models/gpt-4.1",
+        "/a;../b", "/a%2fb/../c", "/%zz", "/x#/../..", "/a/.%2e/b", "/%25/..a",
+    ],
+)  # fmt: skip
+def test_paths_that_do_not_climb(path: str) -> None:
+    assert not climbs(path)
+
+
+@given(HARMLESS.filter(lambda path: "%" not in path and "\\" not in path and ";" not in path))
+def test_a_path_without_dots_climbs_nowhere(path: str) -> None:
+    assert not climbs(path)
+    assert climbs("/.." + path)

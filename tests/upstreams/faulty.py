@@ -227,7 +227,7 @@ class Answer:
                 body = b'{"text":"' + b"x" * 2_000_000 + b'"}'
         coding = self.plan if self.plan in {"gzip", "br"} else ""
         if coding == "gzip":
-            body = gzip.compress(body)
+            body = gzip.compress(body, mtime=0)
         elif coding == "br":
             body = b"\x0b\x02\x80" + body
         length = f"Content-Length: {len(body)}\r\n"
@@ -253,7 +253,7 @@ class Answer:
         coding = self.plan if self.plan in {"gzip", "br"} else ""
         if coding == "gzip":
             whole = b"".join(event for event, _ in events)
-            coded = gzip.compress(whole)
+            coded = gzip.compress(whole, mtime=0)
             events = [(coded[:20], 0), (coded[20:], self.tokens)]
         elif coding == "br":
             events = [(b"\x0b\x02\x80" + event, count) for event, count in events]

@@ -18,6 +18,7 @@ from protocol.decision import Decision
 from protocol.request import Request
 
 _BAD_CREDENTIAL = Decision(action="reject", status=401, reason="invalid_token")
+_OUTSIDE = 400
 _SETTLE = b"/v1/settle"
 
 
@@ -83,6 +84,9 @@ class ProxyApp:
             return Passage(self._surroundings, inbound, route)
         if route.status == _BAD_CREDENTIAL.status:
             connection.respond(*refusal(_BAD_CREDENTIAL, route.family))
+        elif route.status == _OUTSIDE:
+            words = "the path leads above the upstream's base path"
+            answer(connection, _OUTSIDE, {"error": "bad_path", "message": words})
         else:
             answer(connection, 404, {"error": "not_found", "try": "/openai/v1"})
         return None

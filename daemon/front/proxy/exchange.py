@@ -48,6 +48,7 @@ State = Literal["deciding", "delayed", "asking", "relaying", "done"]
 
 _FAILURES: dict[Failure, tuple[int, str]] = {
     "unreachable": (502, "upstream_unreachable"),
+    "unanswered": (502, "upstream_unreachable"),
     "broken": (502, "upstream_unreachable"),
     "timeout": (504, "upstream_timeout"),
 }

@@ -215,8 +215,7 @@ class Relay:
         if self._leaving:
             self._do(self._exchange.client_gone())
             return
-        if failure != "broken":
-            log.debug("upstream %s: %s", self._passage.route.upstream, failure)
+        self._surroundings.pools.failed(self._passage.route.upstream, failure)
         self._do(self._exchange.upstream_failed(failure))
 
     def upstream_full(self) -> None:

@@ -22,6 +22,7 @@ from daemon.front.inbound import Inbound
 from daemon.front.upstream_headers import Headers, canonical
 from daemon.llm.providers import PROVIDERS, Family, Provider, split_prefix
 from daemon.upstream_url import UpstreamUrl
+from protocol.paths import climbs
 
 _AUTHORIZATION = b"authorization"
 
@@ -60,7 +61,7 @@ class Route(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """No way: 404, or 401 in the shape of `family`."""
+    """No way: 404, 400 for a path that leads out of the upstream's, 401 as `family` has it."""
 
     status: int
     family: Family | None = None
@@ -87,9 +88,12 @@ def find_route(config: ProxyConfig, inbound: Inbound) -> Route | Refused:
         value = provider.key_scheme.encode() + credential.upstream_key
         key.append((provider.key_header.encode(), value))
     upstream = config.providers[provider.name]
+    target = _without_prefix(inbound.target, provider.name)
+    if _leads_out(upstream, target):
+        return Refused(400)
     return Route(
         upstream,
-        _joined(upstream, _without_prefix(inbound.target, provider.name)),
+        _joined(upstream, target),
         headers,
         [header for header in inbound.raw if canonical(header[0]) not in own],
         provider.name,
@@ -105,11 +109,14 @@ def _to_backend(config: ProxyConfig, inbound: Inbound) -> Route | Refused:
         return Refused(404)
     target = inbound.target
     provider = PROVIDERS.get(config.llm_format)
+    if provider is not None:
+        split = split_prefix(target.partition(b"?")[0].decode("latin-1"))
+        if split is not None and split[0].name == provider.name:
+            target = _without_prefix(target, provider.name)
+    if _leads_out(upstream, target):
+        return Refused(400)
     if provider is None:
         return Route(upstream, _joined(upstream, target), inbound.headers, inbound.raw)
-    split = split_prefix(target.partition(b"?")[0].decode("latin-1"))
-    if split is not None and split[0].name == provider.name:
-        target = _without_prefix(target, provider.name)
     return Route(
         upstream,
         _joined(upstream, target),
@@ -123,6 +130,11 @@ def _to_backend(config: ProxyConfig, inbound: Inbound) -> Route | Refused:
 def _without_prefix(target: bytes, name: str) -> bytes:
     rest = target[1 + len(name) :]
     return rest if rest.startswith(b"/") else b"/" + rest
+
+
+def _leads_out(upstream: UpstreamUrl, target: bytes) -> bool:
+    """Say whether an upstream may take what is asked for something beside its base path."""
+    return bool(upstream.base_path) and climbs(target.partition(b"?")[0].decode("latin-1"))
 
 
 def _joined(upstream: UpstreamUrl, target: bytes) -> bytes:

@@ -152,8 +152,8 @@ CHUNKS = HEAD + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n
         (b"HTTP/1.1 101 Switching\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n", False, False,
          ("broken", [], b""), 2),
         (b"SSH-2.0-x\r\n", False, False, ("broken", [], b""), 2),
-        (b"", True, False, ("unreachable", [], b""), 2),
-        (HEAD, True, False, ("unreachable", [], b""), 2),
+        (b"", True, False, ("unanswered", [], b""), 2),
+        (HEAD, True, False, ("unanswered", [], b""), 2),
     ],
 )  # fmt: skip
 def test_answers(

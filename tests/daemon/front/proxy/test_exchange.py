@@ -145,7 +145,8 @@ def test_json_in_answer_to_a_stream_request_is_read_as_json() -> None:
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize(
-    ("why", "status"), [("unreachable", 502), ("broken", 502), ("timeout", 504)]
+    ("why", "status"),
+    [("unreachable", 502), ("unanswered", 502), ("broken", 502), ("timeout", 504)],
 )
 def test_no_answer_costs_nothing(*, why: Failure, status: int, stream: bool) -> None:
     exchange = asking(asked(stream=stream))
