@@ -102,24 +102,24 @@ async def read_stream(port: int) -> bytes:
 def test_a_thousand_streams_on_one_front(
     serve: Callable[..., Any], wait_until: Callable[..., None]
 ) -> None:
-    async def run() -> tuple[list[bytes], Any]:
-        everyone: list[Upstream] = []
-        Upstream.everyone = everyone
+    everyone: list[Upstream] = []
+    Upstream.everyone = everyone
+    listener = socket.create_server(("127.0.0.1", 0), backlog=STREAMS)
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    daemon = serve(bundle(), mode="reverse_proxy", backend_url=url, llm_format="openai")
+
+    async def run() -> list[bytes]:
         loop = asyncio.get_running_loop()
-        server = await loop.create_server(Upstream, "127.0.0.1", 0, backlog=STREAMS)
-        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        daemon = await asyncio.to_thread(
-            serve, bundle(), mode="reverse_proxy", backend_url=url, llm_format="openai"
-        )
+        server = await loop.create_server(Upstream, sock=listener, backlog=STREAMS)
         reads = [asyncio.create_task(read_stream(daemon.port)) for _ in range(STREAMS)]
         answers = await asyncio.wait_for(asyncio.gather(*reads), SECONDS)
         server.close()
         for each in everyone:
             each.transport.abort()
         await asyncio.sleep(0)
-        return answers, daemon
+        return answers
 
-    answers, daemon = asyncio.run(run())
+    answers = asyncio.run(run())
     for answer in answers:
         assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
         assert answer.count(b'"content": "tok "') == TOKENS
