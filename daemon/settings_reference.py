@@ -34,6 +34,7 @@ def _notes() -> str:
     return f"""
 Sizes are bytes, or end in `k`, `m` or `g`; times may have fractions.
 `FAIRVISOR_CONFIG_FILE` is required. Modes: {_words(MODES)}. Log levels: {_words(LOG_LEVELS)}.
+What is set and not used, in the chosen mode or at all, is named by a warning at start.
 
 ## Secrets
 

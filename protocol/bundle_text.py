@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 
 from protocol.bundle import Problem
@@ -37,23 +38,28 @@ def load(
     try:
         document = decode(payload)
     except JsonTextError as error:
-        return _unusable(str(error))
+        return _unusable(str(error), _path(error.steps))
     report = validate(document, now=now, strict=strict)
     return _with_hash(_with_duplicates(report, payload, strict=strict), payload)
 
 
-def _unusable(message: str) -> Report:
-    return Report(None, (Problem("$", message),))
+def _unusable(message: str, path: str = "$") -> Report:
+    return Report(None, (Problem(path, message),))
+
+
+def _path(steps: Sequence[str | int]) -> str:
+    path = "$"
+    for step in steps:
+        path = item(path, step) if isinstance(step, int) else child(path, step)
+    return path
 
 
 def _with_duplicates(report: Report, payload: bytes, *, strict: bool) -> Report:
     findings = Findings(strict, list(report.errors), list(report.warnings))
     for steps, key in duplicate_keys(payload):
-        path = "$"
-        for step in steps:
-            path = item(path, step) if isinstance(step, int) else child(path, step)
         findings.slip(
-            child(path, key), f"duplicate key {show(key)}: only its last value counts; remove one"
+            child(_path(steps), key),
+            f"duplicate key {show(key)}: only its last value counts; remove one",
         )
     return findings.report(report.bundle)
 

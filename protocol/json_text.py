@@ -5,6 +5,7 @@ silently keep the last, and it bounds the nesting before anything walks the valu
 """
 
 import json
+import math
 from collections.abc import Iterator
 
 import orjson
@@ -14,7 +15,14 @@ DEEPEST = 64
 
 
 class JsonTextError(Exception):
-    """The text is not usable JSON: says where (line and column from 1) and how to mend it."""
+    """The text is not usable JSON: says where (line and column from 1) and how to mend it.
+
+    `steps` lead to the value that is not usable, if it is one.
+    """
+
+    def __init__(self, message: str, steps: tuple[str | int, ...] = ()) -> None:
+        super().__init__(message)
+        self.steps = steps
 
 
 class _Pairs(list[tuple[str, object]]):
@@ -32,7 +40,8 @@ def decode(text: bytes) -> object:
     try:
         value = orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        raise JsonTextError(_explain(text, error)) from None
+        steps = _too_large(text) if "infinity" in error.msg else ()
+        raise JsonTextError(_explain(text, error), steps) from None
     if _deeper_than(value, DEEPEST):
         raise JsonTextError(f"the JSON is nested deeper than {DEEPEST} levels")
     return value
@@ -65,6 +74,26 @@ def _doubled(tree: object) -> Iterator[tuple[tuple[str | int, ...], str]]:
         )
 
 
+def _too_large(text: bytes) -> tuple[str | int, ...]:
+    """Return the steps to the first number that no double can hold, none if they cannot be told."""
+    try:
+        tree = json.loads(text, parse_int=float, parse_constant=lambda _: None)
+    except (ValueError, RecursionError):
+        return ()  # there is more that is wrong
+    waiting: list[tuple[tuple[str | int, ...], object]] = [((), tree)]
+    while waiting:
+        path, value = waiting.pop()
+        items: list[tuple[str | int, object]] = []
+        if isinstance(value, dict):
+            items.extend(value.items())
+        elif isinstance(value, list):
+            items.extend(enumerate(value))
+        elif isinstance(value, float) and math.isinf(value):
+            return path
+        waiting.extend(((*path, step), inner) for step, inner in reversed(items))
+    return ()
+
+
 def _deeper_than(value: object, levels: int) -> bool:
     """Tell whether a value nests deeper than `levels`, level by level and without recursion."""
     level = [value]
@@ -95,6 +124,11 @@ def _explain(text: bytes, error: orjson.JSONDecodeError) -> str:
         return f"not valid UTF-8 at line {line}, byte {column}{hint}"
     if any(word in error.msg for word in ("depth", "ecursion", "allocate")):
         return f"the JSON is nested deeper than {DEEPEST} levels (line {error.lineno})"
+    if "infinity" in error.msg:
+        return (
+            f"the number at line {error.lineno}, column {error.colno} is too large:"
+            " numbers go to about 1.8e308"
+        )
     hint = _hint(decoded, error.pos)
     return f"not valid JSON at line {error.lineno}, column {error.colno}: {error.msg}{hint}"
 

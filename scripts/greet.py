@@ -2,11 +2,13 @@
 
 Usage: greet.py LISTEN PID [DEMO], where LISTEN is the value of FAIRVISOR_LISTEN, PID the daemon's
 process and DEMO a Python program that is given the base URL of the first TCP listener. Gives up,
-silently, when that process ends. Needs nothing but the standard library.
+silently, when that process ends. What another process answers there counts for nothing. Needs Linux
+and nothing but the standard library.
 """
 
 import contextlib
 import http.client
+import itertools
 import os
 import shlex
 import socket
@@ -15,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 WAIT_SECONDS = 60.0
 PROBE_SECONDS = 0.1
@@ -27,28 +30,35 @@ HEADERS = (
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """One listener: how to reach it with a socket and how with curl; `base` is a TCP one's URL."""
+    """One listener: how to reach it with a socket and how with curl; `base` is a TCP one's URL.
 
+    `place` is its port or path, as `listening` has them.
+    """
+
+    place: int | str
     connect: Callable[[], socket.socket]
     curl: str
     base: str = ""
 
 
 def doors(listen: str) -> list[Door]:
-    """Return the listeners that `listen` names, in its order (§14: FAIRVISOR_LISTEN)."""
+    """Return the listeners that `listen` names, in its order (§14: FAIRVISOR_LISTEN).
+
+    What is no address is left out: the daemon says so.
+    """
     found = []
     for entry in filter(None, map(str.strip, listen.split(","))):
         if entry.startswith("unix:"):
             path = entry.removeprefix("unix:")
-            found.append(
-                Door(unix_connector(path), f"--unix-socket {shlex.quote(path)} http://localhost")
-            )
-        else:
-            host, _, port = entry.rpartition(":")
+            curl = f"--unix-socket {shlex.quote(path)} http://localhost"
+            found.append(Door(path, unix_connector(path), curl))
+            continue
+        host, _, port = entry.rpartition(":")
+        if port.isascii() and port.isdigit():
             bare = host.strip("[]")
             near = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(bare, bare)  # noqa: S104 - recognised here, not bound
             base = url(near, port)
-            found.append(Door(tcp_connector(near, int(port)), base, base))
+            found.append(Door(int(port), tcp_connector(near, int(port)), base, base))
     return found
 
 
@@ -100,6 +110,33 @@ def is_running(pid: int) -> bool:
     return True
 
 
+def listening(pid: int) -> set[int | str]:
+    """Return the TCP ports and the socket paths at which process `pid` itself listens (proc(5))."""
+    process = Path(f"/proc/{pid}")
+    places: set[int | str] = set()
+    with contextlib.suppress(OSError):  # it ended
+        own = set()
+        for descriptor in (process / "fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                own.add(str(descriptor.readlink()))
+        for line in itertools.chain(rows(process / "net/tcp"), rows(process / "net/tcp6")):
+            fields = line.split()
+            if fields[3] == "0A" and f"socket:[{fields[9]}]" in own:
+                places.add(int(fields[1].rpartition(":")[2], 16))
+        for line in rows(process / "net/unix"):
+            fields = line.split(maxsplit=7)
+            if fields[3] == "00010000" and f"socket:[{fields[6]}]" in own:
+                places.update(fields[7:])
+    return places
+
+
+def rows(table: Path) -> list[str]:
+    """Return the lines of a table of sockets, without its heading; none if it is not there."""
+    with contextlib.suppress(FileNotFoundError):  # a system without IPv6
+        return table.read_text(errors="surrogateescape").splitlines()[1:]
+    return []
+
+
 def greeting(listeners: list[Door]) -> str:
     """Return the requests to try, as lines for a shell."""
     first = f"{HEADERS.format(client=1)} {listeners[0].curl}/v1/decision"
@@ -144,9 +181,11 @@ def demonstrate(demo: str, listeners: list[Door]) -> None:
 def main(listen: str, pid: int, demo: str = "") -> None:
     """Demonstrate and greet once every listener answers, if the daemon lives to see it."""
     listeners = doors(listen)
+    places = {door.place for door in listeners}
     deadline = time.monotonic() + WAIT_SECONDS
     while listeners and is_running(pid) and time.monotonic() < deadline:
-        if all(map(is_ready, listeners)):
+        # Another daemon may be ready there, while this one finds its port taken.
+        if places <= listening(pid) and all(map(is_ready, listeners)):
             if demo:
                 demonstrate(demo, listeners)
             print(greeting(listeners), flush=True)

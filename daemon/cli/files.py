@@ -12,13 +12,17 @@ MAX_REQUESTS_BYTES = 1 << 30
 _SIGNING_KEY = "FAIRVISOR_BUNDLE_SIGNING_KEY"
 
 
+def name(path: str) -> str:
+    """Return what a file is called in messages."""
+    return "standard input" if path == "-" else path
+
+
 def read(path: str, limit: int) -> bytes:
     """Return a file's bytes.
 
     Raises:
         Failure: it cannot be read, or holds more than `limit` bytes.
     """
-    name = "standard input" if path == "-" else path
     try:
         if path == "-":
             text = sys.stdin.buffer.read(limit + 1)
@@ -26,9 +30,9 @@ def read(path: str, limit: int) -> bytes:
             with Path(path).open("rb") as file:
                 text = file.read(limit + 1)
     except OSError as error:
-        raise Failure(f"{name}: cannot be read: {os.strerror(error.errno or 0)}") from None
+        raise Failure(f"{name(path)}: cannot be read: {os.strerror(error.errno or 0)}") from None
     if len(text) > limit:
-        raise Failure(f"{name}: is larger than {limit >> 20} MiB")
+        raise Failure(f"{name(path)}: is larger than {limit >> 20} MiB")
     return text
 
 
@@ -40,7 +44,7 @@ def signing_key() -> bytes | None:
     """
     names = (_SIGNING_KEY, f"{_SIGNING_KEY}_FILE")
     try:
-        secrets = read_secrets({name: os.environ[name] for name in names if name in os.environ})
+        secrets = read_secrets({each: os.environ[each] for each in names if each in os.environ})
     except SettingsError as error:
         raise Failure(str(error)) from None
     return secrets.get(_SIGNING_KEY, "").strip().encode() or None

@@ -1,5 +1,7 @@
 """The `fairvisor` command line (behaviour §16): exit 0 ok, 1 failure, 2 remote, 3 usage."""
 
+import click
+
 from daemon.cli.command import LazyGroup
 
 COMMANDS = {
@@ -20,9 +22,29 @@ COMMANDS = {
     "help": ("Explain fairvisor or one of its commands.", "daemon.cli.help"),
 }
 
+
+def _tell_version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:  # noqa: FBT001 - click's signature
+    if asked and not ctx.resilient_parsing:
+        # What tells it takes longer to import than all else that a command line needs.
+        from daemon.version import package_version  # noqa: PLC0415 - as above
+
+        click.echo(f"fairvisor {package_version()}")
+        ctx.exit()
+
+
 main = LazyGroup(
     COMMANDS,
     name="fairvisor",
+    params=[
+        click.Option(
+            ["--version"],
+            is_flag=True,
+            is_eager=True,
+            expose_value=False,
+            callback=_tell_version,
+            help="Print the version and exit.",
+        )
+    ],
     help="Policy and spend control at the edge for APIs and LLMs.",
     epilog="`fairvisor help COMMAND` explains a command with an example. "
     "Exit codes: 0 ok, 1 failure, 2 remote unreachable or refused, 3 usage.",

@@ -5,11 +5,13 @@ import os
 import sys
 import time
 from importlib.util import find_spec
+from pathlib import Path
 
 import click
 import uvloop
 
 from daemon.cli.command import Command
+from daemon.cli.start_check import check_start, would_start
 from daemon.engine.client_address import TrustedProxies
 from daemon.front.descriptors import front_room, raise_limit
 from daemon.front.files import LookupFileError, country_lookup, tor_exits
@@ -19,7 +21,7 @@ from daemon.stderr_log import start_logging
 from daemon.supervisor import handover
 from daemon.supervisor.bundles import BundleError, Loaded, read_bundle
 from daemon.supervisor.handover import Handover, HandoverError
-from daemon.supervisor.parts import check_parts
+from daemon.supervisor.listeners import ListenError
 from daemon.supervisor.process import Supervisor
 from shard.stores.folder import StateError
 
@@ -52,7 +54,11 @@ with the variable's name."""
     short_help="Run the daemon in the foreground.",
     epilog=_variables(),
 )
-@click.option("--check", is_flag=True, help="Only tell whether the daemon could start.")
+@click.option(
+    "--check",
+    is_flag=True,
+    help="Only tell whether the daemon could start, and as what; a running one is left alone.",
+)
 def serve(*, check: bool) -> None:
     """Run the daemon in the foreground until SIGTERM or Ctrl-C.
 
@@ -64,26 +70,31 @@ def serve(*, check: bool) -> None:
         _check_headers(settings)
         start_logging(settings.log_level)
         loaded = _bundle(settings) if left is None else _bundle_of(left, settings)
+        _check_readable("FAIRVISOR_GEOIP_FILE", settings.geoip_file)
+        _check_readable("FAIRVISOR_TOR_EXITS_FILE", settings.tor_exits_file)
         country_lookup(settings.geoip_file)
         tor_exits(settings.tor_exits_file)
         _check_proxies(settings)
         _check_grpc(settings)
         if check:
-            check_parts(settings.state_dir)
-    except (SettingsError, LookupFileError, HandoverError, StateError) as error:
+            found = check_start(settings, inherited=left is not None)
+    except (SettingsError, LookupFileError, HandoverError, StateError, ListenError) as error:
         fail(str(error))
     except BundleError as error:
         for problem in error.problems:
             click.echo(f"fairvisor: {error.path}: {problem.path}: {problem.message}", err=True)
         sys.exit(1)
-    if check:
-        return
     log = logging.getLogger("fairvisor")
     for line in ignored(os.environ):
         log.warning("%s", line)
     _make_room(settings)
     for warning in loaded.warnings:
         log.warning("%s: %s: %s", settings.config_file, warning.path, warning.message)
+    if check:
+        if found.warning:
+            log.warning("%s", found.warning)
+        click.echo(would_start(settings, loaded.bundle, found))
+        return
     sys.exit(uvloop.run(Supervisor(settings, loaded, left).run()))
 
 
@@ -106,6 +117,17 @@ def _check_headers(settings: Settings) -> None:
         injected_headers(settings.secrets)
     except ValueError as error:
         raise SettingsError(str(error)) from None
+
+
+def _check_readable(variable: str, path: str | None) -> None:
+    if path is None:
+        return
+    try:
+        with Path(path).open("rb") as file:
+            file.read(1)
+    except OSError as error:
+        reason = os.strerror(error.errno or 0)
+        raise SettingsError(f"{variable}: {path} cannot be read: {reason}") from None
 
 
 def _bundle(settings: Settings) -> Loaded:

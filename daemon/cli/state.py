@@ -9,23 +9,22 @@ from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import click
 
+from daemon.cli import stored
 from daemon.cli.command import Command, Group
 from daemon.cli.exits import Failure, warning
 from daemon.engine.disclosure import shown
-from daemon.settings import default_state_dir
 from daemon.state_secret import read_secret
 from protocol.placement import MOST_KEY_CHARS, key_digest
 from shard.stores import database
 from shard.stores.folder import StateError, StateFolder
 from shard.stores.inspection import Counter, counters
 from shard.stores.keeper import Keeper
-from shard.stores.schema import NewerDatabaseError, transaction
-from shard.stores.view import EVERYTHING, View, read_view
+from shard.stores.schema import transaction
+from shard.stores.view import EVERYTHING, View
 
 _LISTED = 100
 _COLUMNS = ("POLICY", "RULE", "KEY", "VALUE", "AGE", "EXPIRES")
@@ -40,7 +39,11 @@ _folder = click.option(
 )
 _policy = click.option("--policy", help="Only counters of this policy.")
 _rule = click.option("--rule", help="Only counters of this rule; loop and breaker are rules, too.")
-_key = click.option("--key", help="Only the counter of this limit key's value, or as it is shown.")
+_key = click.option(
+    "--key",
+    help="Only the counter of this limit key's value, or as it is shown. One shown as digest:… is "
+    "found by its value only where the rule has one limit key.",
+)
 _reveal = click.option("--reveal", is_flag=True, help="Show credentials as they are.")
 
 
@@ -85,9 +88,9 @@ def inspect(  # noqa: PLR0913 - its flags
 
     Values of credentials are shown as digests, the same as in decision records.
     """
-    folder = _existing(path)
+    folder = stored.existing(path)
     secret = read_secret(folder.path)
-    with closing(_view(folder)) as view:
+    with closing(stored.view(folder)) as view:
         found = _matching(view, policy, rule, key, secret)
         listed = [_described(each, secret, reveal=reveal) for each in islice(found, limit)]
         more = sum(1 for _ in found)
@@ -116,9 +119,9 @@ def inspect(  # noqa: PLR0913 - its flags
 @_reveal
 def export(*, path: str | None, policy: str | None, rule: str | None, reveal: bool) -> None:
     """Print every stored counter and open reservation, one JSON object a line."""
-    folder = _existing(path)
+    folder = stored.existing(path)
     secret = read_secret(folder.path)
-    with closing(_view(folder)) as view:
+    with closing(stored.view(folder)) as view:
         for each in _matching(view, policy, rule, None, secret):
             line = {"type": "counter", **_described(each, secret, reveal=reveal)}
             click.echo(json.dumps({**line, "state": list(each.state)}))
@@ -155,15 +158,24 @@ def reset(  # noqa: PLR0913 - its flags
     """Make stored counters fresh, and forget reservations on them. The daemon must be stopped."""
     if everything == bool(policy or rule or key):
         raise click.UsageError("name --policy, --rule or --key, or else --all")
-    folder = _existing(path)
+    folder = stored.named(path)
+    if everything and not stored.is_used(folder):
+        click.echo(f"{stored.nothing(folder)}: there is nothing to reset")
+        return
+    folder = stored.used(folder)
     secret = read_secret(folder.path)
     try:
         lock = folder.lock(wait=0)
     except StateError as error:
-        raise Failure(f"{error}; stop it first") from None
+        # Its words are for a daemon that starts, to which the holder is another one.
+        text = str(error).replace("by another daemon", "by a running daemon")
+        raise Failure(f"{text}; stop it first") from None
     try:
-        with closing(_view(folder)) as view:
+        with closing(stored.view(folder)) as view:
             chosen = list(_matching(view, policy, rule, key, secret))
+        if everything and not chosen:
+            click.echo(f"{stored.nothing(folder)}: there is nothing to reset")
+            return
         if not chosen:
             raise Failure("no stored counter is like that; `fairvisor state inspect` lists them")
         if not yes and not _confirmed(len(chosen)):
@@ -197,29 +209,6 @@ def _remove(folder: StateFolder, chosen: list[Counter]) -> int:
     except (StateError, sqlite3.Error) as error:
         raise Failure(str(error)) from None
     return removed
-
-
-def _existing(path: str | None) -> StateFolder:
-    if path == "none":
-        raise Failure("FAIRVISOR_STATE_DIR is none: counters are in memory only")
-    folder = StateFolder(Path(path) if path else default_state_dir(os.environ))
-    if not os.access(folder.path, os.R_OK | os.X_OK):
-        there = folder.path.exists()
-        what = "cannot be read; try as root" if there else "does not exist; name it by --state-dir"
-        raise Failure(f"{folder.path} {what}")
-    return folder
-
-
-def _view(folder: StateFolder) -> View:
-    try:
-        view = read_view(folder, lambda _: True)
-    except StateError as error:
-        raise Failure(str(error)) from None
-    except (NewerDatabaseError, OSError) as error:
-        raise Failure(f"{folder.path}: {error}") from None
-    for problem in view.problems:
-        warning(problem)
-    return view
 
 
 def _matching(

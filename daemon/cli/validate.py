@@ -63,6 +63,8 @@ def validate(file: str, shape: str, at: float | None, *, strict: bool) -> int:
     try:
         text = files.read(file, files.MAX_BUNDLE_BYTES)
     except Failure as failure:
+        if shape == "text":
+            raise
         errors = [Problem("$", failure.message)]
     else:
         now = time.time() if at is None else at
@@ -79,14 +81,19 @@ def validate(file: str, shape: str, at: float | None, *, strict: bool) -> int:
         click.echo(json.dumps(document, indent=2))
         return FAILURE if bundle is None else OK
     for problem in warnings:
-        warning(f"{problem.path}: {problem.message}")
+        warning(f"{files.name(file)}: {problem.path}: {problem.message}")
     for problem in errors:
-        error(f"{problem.path}: {problem.message}")
+        error(f"{files.name(file)}: {problem.path}: {problem.message}")
     if bundle is None:
         return FAILURE
+    policies = len(bundle.policies)
     rules = sum(len(policy.rules) for policy in bundle.policies)
-    click.echo(f"Valid: {len(bundle.policies)} policies, {rules} rules")
+    click.echo(f"Valid: {_counted(policies, 'policy', 'policies')}, {_counted(rules, 'rule')}")
     return OK
+
+
+def _counted(number: int, one: str, more: str = "") -> str:
+    return f"{number} {one if number == 1 else more or f'{one}s'}"
 
 
 def _unusable_keys(path: str, bundle: Bundle) -> Sequence[Problem]:

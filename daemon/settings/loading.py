@@ -10,7 +10,7 @@ from daemon.admin_socket import admin_socket
 from daemon.llm.providers import PROVIDERS
 from daemon.settings.secrets import UPSTREAM_HEADER, read_secrets, secret_of_file
 from daemon.settings.values import Settings, SettingsError
-from daemon.settings.variables import NOT_YET, VARIABLES
+from daemon.settings.variables import MODES, NOT_YET, PROXIES, VARIABLES, WRAPPERS
 from daemon.upstream_url import UpstreamUrl, parse_upstream_url
 
 SYSTEM_STATE = Path("/var/lib/fairvisor")
@@ -107,14 +107,18 @@ def _provider_urls(environ: Mapping[str, str]) -> dict[str, UpstreamUrl]:
 def ignored(environ: Mapping[str, str]) -> list[str]:
     """Return one line for each variable that is set and changes nothing."""
     known = {variable.name for variable in VARIABLES}
+    mode = environ.get("FAIRVISOR_MODE", "").strip() or MODES[0]
     lines = []
     for name in sorted(name for name in environ if name.startswith(_PREFIX)):
         setting = secret_of_file(name) or name
-        if setting in known or name in _ELSEWHERE or not environ[name].strip():
+        if name in _ELSEWHERE or not environ[name].strip():
             continue
-        if name.startswith(UPSTREAM_HEADER) or name in _OVERRIDES:
-            continue
-        if setting not in NOT_YET:
+        modes = _modes(setting)
+        if modes:
+            if mode not in modes:
+                needs = " or ".join(modes)
+                lines.append(f"{name} is ignored in mode {mode}: it needs FAIRVISOR_MODE={needs}")
+        elif setting not in NOT_YET:
             near = get_close_matches(name, known, n=1, cutoff=0.8)
             hint = f"; did you mean {near[0]}?" if near else ""
             lines.append(f"{name} is not a setting and is ignored{hint}")
@@ -122,3 +126,12 @@ def ignored(environ: Mapping[str, str]) -> list[str]:
             lacks = "keeps counters on one host" if NOT_YET[setting] else "has no control plane"
             lines.append(f"{name} is ignored: this version {lacks}")
     return lines
+
+
+def _modes(setting: str) -> tuple[str, ...]:
+    """Return the modes that use a setting; none for what is no setting."""
+    if setting.startswith(UPSTREAM_HEADER):
+        return PROXIES
+    if setting in _OVERRIDES:
+        return WRAPPERS
+    return next((each.modes or MODES for each in VARIABLES if each.name == setting), ())

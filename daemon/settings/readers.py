@@ -1,5 +1,6 @@
 """How the text of a variable is read: pure functions that return a value or say what is wrong."""
 
+import math
 import os
 from collections.abc import Callable
 from ipaddress import ip_address
@@ -69,7 +70,7 @@ def processors() -> int:
 
 
 def positive(text: str) -> float:
-    """Return a number greater than 0.
+    """Return a finite number greater than 0.
 
     Raises:
         ValueError: not such a number.
@@ -78,7 +79,9 @@ def positive(text: str) -> float:
         number = float(text)
     except ValueError:
         raise ValueError(f"'{text}' is not a number") from None
-    if not 0 < number < float("inf"):
+    if not math.isfinite(number):
+        raise ValueError(f"'{text}' must be a finite number, greater than 0")
+    if number <= 0:
         raise ValueError(f"'{text}' must be greater than 0")
     return number
 
@@ -112,7 +115,10 @@ def processes(auto: Callable[[], int]) -> Callable[[str], int]:
     def read(text: str) -> int:
         if text == "auto":
             return min(auto(), _MAX_PROCESSES)
-        number = count(text)
+        try:
+            number = count(text)
+        except ValueError as error:
+            raise ValueError(f"{error}, nor auto") from None
         if number > _MAX_PROCESSES:
             raise ValueError(f"'{text}' is more than {_MAX_PROCESSES} processes")
         return number

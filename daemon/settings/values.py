@@ -105,7 +105,7 @@ class Settings:
 class Variable:
     """One environment variable: the setting it fills, its default text, and its reader.
 
-    `secret`: its value may also stand in a file.
+    `secret`: its value may also stand in a file. `modes`: those that use it; none named: all.
     """
 
     name: str
@@ -114,3 +114,4 @@ class Variable:
     meaning: str
     read: Callable[[str], object]
     secret: bool = False
+    modes: tuple[str, ...] = ()

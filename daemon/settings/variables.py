@@ -37,6 +37,10 @@ LOG_LEVELS: tuple[LogLevel, ...] = (
     "emerg",
 )
 MODES = ("decision_service", "reverse_proxy", "wrapper", "hybrid")
+PROXIES = ("reverse_proxy", "wrapper", "hybrid")
+"""The modes that call upstreams."""
+WRAPPERS = ("wrapper", "hybrid")
+"""The modes that call providers by their names."""
 
 VARIABLES: tuple[Variable, ...] = (
     Variable("FAIRVISOR_MODE", "mode", "decision_service", "what the daemon is", one_of(*MODES)),
@@ -45,7 +49,7 @@ VARIABLES: tuple[Variable, ...] = (
         "FAIRVISOR_LISTEN",
         "listen",
         "127.0.0.1:8080",
-        "comma list of host:port, [ipv6]:port and unix:/path",
+        "comma list of host:port, [ipv6]:port and unix:/path; :port alone is on every IPv4 address",
         parse_listen,
     ),
     Variable(
@@ -271,6 +275,7 @@ VARIABLES: tuple[Variable, ...] = (
         "bytes of a proxied answer that is no stream, kept to read its usage; of a longer one the"
         " estimate stays charged",
         parse_size,
+        modes=PROXIES,
     ),
     Variable(
         "FAIRVISOR_BACKEND_URL",
@@ -278,6 +283,7 @@ VARIABLES: tuple[Variable, ...] = (
         None,
         "upstream of mode reverse_proxy: http://…, https://… or unix:/path",
         parse_upstream_url,
+        modes=("reverse_proxy",),
     ),
     Variable(
         "FAIRVISOR_WRAPPER_AUTH",
@@ -285,6 +291,7 @@ VARIABLES: tuple[Variable, ...] = (
         "composite",
         "credentials of mode wrapper: composite (CLIENT_JWT:UPSTREAM_KEY) or passthrough",
         one_of("composite", "passthrough"),
+        modes=WRAPPERS,
     ),
     Variable(
         "FAIRVISOR_STRIP_REQUEST_HEADERS",
@@ -292,6 +299,7 @@ VARIABLES: tuple[Variable, ...] = (
         "",
         "comma list of request headers that do not go upstream",
         str,
+        modes=PROXIES,
     ),
     Variable(
         "FAIRVISOR_UPSTREAM_CONNECT_TIMEOUT",
@@ -299,6 +307,7 @@ VARIABLES: tuple[Variable, ...] = (
         "5",
         "seconds to connect to an upstream; then 504",
         positive,
+        modes=PROXIES,
     ),
     Variable(
         "FAIRVISOR_UPSTREAM_TIMEOUT",
@@ -306,6 +315,7 @@ VARIABLES: tuple[Variable, ...] = (
         "300",
         "seconds an upstream may be silent, before its answer (then 504) or within it",
         positive,
+        modes=PROXIES,
     ),
     Variable(
         "FAIRVISOR_UPSTREAM_MAX_CONNECTIONS",
@@ -314,6 +324,7 @@ VARIABLES: tuple[Variable, ...] = (
         "connections to one upstream per front process; for more, requests wait as long as for a"
         " connection, then 504",
         count,
+        modes=PROXIES,
     ),
     Variable(
         "FAIRVISOR_UPSTREAM_MAX_TOTAL",
@@ -321,6 +332,7 @@ VARIABLES: tuple[Variable, ...] = (
         "8192",
         "as before, to all upstreams together",
         count,
+        modes=PROXIES,
     ),
     Variable(
         "FAIRVISOR_UPSTREAM_MAX_HEAD_BYTES",
@@ -328,6 +340,7 @@ VARIABLES: tuple[Variable, ...] = (
         "64k",
         "size of an upstream's status line with its headers; a longer one is answered 502",
         parse_size,
+        modes=PROXIES,
     ),
     Variable(
         ADMIN_SOCKET,

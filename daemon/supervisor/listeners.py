@@ -81,7 +81,7 @@ def bind(
             return _bind_tcp(address, backlog)
         return _bind_unix(address, backlog)
     except OSError as error:
-        raise ListenError(_explain(address, error, variable)) from None
+        raise ListenError(explain(address, error, variable)) from None
 
 
 def reserve(
@@ -118,7 +118,7 @@ def _share(address: TcpAddress, port: int, variable: str) -> socket.socket:
         kept.bind((address.host, port))
     except OSError as error:
         kept.close()
-        raise ListenError(_explain(address, error, variable)) from None
+        raise ListenError(explain(address, error, variable)) from None
     return kept
 
 
@@ -147,7 +147,9 @@ def _bind_tcp(address: TcpAddress, backlog: int) -> socket.socket:
 
 def _bind_unix(address: UnixAddress, backlog: int) -> socket.socket:
     path = Path(address.path)
-    if path.exists() and stat.S_ISSOCK(path.stat().st_mode):
+    if path.exists():
+        if not stat.S_ISSOCK(path.stat().st_mode):
+            raise OSError(errno.ENOTSOCK, "not a socket")
         if answers(path):
             raise OSError(errno.EADDRINUSE, "in use")
         path.unlink()
@@ -188,13 +190,16 @@ def _name(sock: socket.socket) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _explain(address: Address, error: OSError, variable: str) -> str:
+def explain(address: Address, error: OSError, variable: str) -> str:
+    """Return the line that says why an address that `variable` names cannot be had."""
     why = {
         errno.EADDRINUSE: "is already in use; stop what listens there or choose another address",
+        errno.ENOTSOCK: "is there already, and no socket; choose another path",
         errno.EACCES: "is not permitted for this user",
         errno.EADDRNOTAVAIL: "is not an address of this machine",
         errno.ENOENT: "lies in a folder that does not exist",
         errno.ENOTDIR: "lies in something that is not a folder",
+        errno.EROFS: "lies on a read-only file system",
     }.get(error.errno or 0, os.strerror(error.errno or 0))
     return f"{variable}: {address} {why}"
 

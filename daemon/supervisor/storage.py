@@ -60,10 +60,7 @@ class Storage:
             with suppress(OSError):  # a full disk must not keep the daemon from starting
                 self.secret = keep_secret(self.path)
         except StateError as error:
-            raise StateError(
-                f"FAIRVISOR_STATE_DIR: {error}; set it to a folder of this daemon's own,"
-                " or to none for counters in memory only"
-            ) from None
+            raise unusable(error) from None
 
     def release(self) -> None:
         """Let go of the folder; children that still live hold it for themselves."""
@@ -87,6 +84,14 @@ class Storage:
             "shards": self._shards,
             "life": self._lives[shard],
         }
+
+
+def unusable(error: StateError) -> StateError:
+    """Return what is wrong with the state folder, with the variable that names it and the fix."""
+    return StateError(
+        f"FAIRVISOR_STATE_DIR: {error}; set it to a folder of this daemon's own,"
+        " or to none for counters in memory only"
+    )
 
 
 def notice(level: str, text: str) -> None:

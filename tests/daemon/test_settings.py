@@ -60,10 +60,11 @@ def test_listeners(text: str, addresses: list[object]) -> None:
         ("FAIRVISOR_MODE", "proxy", "one of"),
         ("FAIRVISOR_SHARDS", "0", "positive"),
         ("FAIRVISOR_SHARDS", "65", "64"),
-        ("FAIRVISOR_SHARDS", "two", "positive"),
+        ("FAIRVISOR_SHARDS", "two", "'two' is not a positive whole number, nor auto"),
         ("FAIRVISOR_WORKER_PROCESSES", "-1", "positive"),
         ("FAIRVISOR_OWNER_TIMEOUT_MS", "soon", "number"),
-        ("FAIRVISOR_OWNER_TIMEOUT_MS", "nan", "greater than 0"),
+        ("FAIRVISOR_OWNER_TIMEOUT_MS", "nan", "a finite number, greater than 0"),
+        ("FAIRVISOR_HEADER_TIMEOUT", "inf", "a finite number, greater than 0"),
         ("FAIRVISOR_FILE_POLL_INTERVAL", "0", "greater than 0"),
         ("FAIRVISOR_MAX_BODY_BYTES", "10q", "size"),
         ("FAIRVISOR_MAX_KEY_CHARS", "15", "from 16 to 1024"),
@@ -224,4 +225,27 @@ def test_providers_are_where_the_vendor_or_the_operator_says() -> None:
 
 def test_prefixed_variables_are_settings() -> None:
     environ = {"FAIRVISOR_UPSTREAM_HEADER_X_Key": "k", "FAIRVISOR_PROVIDER_GROQ_URL": "http://x"}
-    assert ignored(environ) == []
+    assert ignored({**environ, "FAIRVISOR_MODE": "wrapper"}) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "needs"),
+    [
+        ("FAIRVISOR_BACKEND_URL", "", "FAIRVISOR_MODE=reverse_proxy"),
+        ("FAIRVISOR_BACKEND_URL", "hybrid", "FAIRVISOR_MODE=reverse_proxy"),
+        ("FAIRVISOR_BACKEND_URL", "reverse_proxy", ""),
+        ("FAIRVISOR_WRAPPER_AUTH", "", "FAIRVISOR_MODE=wrapper or hybrid"),
+        ("FAIRVISOR_WRAPPER_AUTH", "hybrid", ""),
+        ("FAIRVISOR_PROVIDER_OPENAI_URL", "reverse_proxy", "FAIRVISOR_MODE=wrapper"),
+        ("FAIRVISOR_UPSTREAM_TIMEOUT", "decision_service", "FAIRVISOR_MODE=reverse_proxy"),
+        ("FAIRVISOR_UPSTREAM_HEADER_X_Key_FILE", "", "FAIRVISOR_MODE=reverse_proxy"),
+        ("FAIRVISOR_UPSTREAM_HEADER_X_Key_FILE", "reverse_proxy", ""),
+        ("FAIRVISOR_LLM_FORMAT", "", ""),
+    ],
+)
+def test_what_changes_nothing_in_a_mode_is_told(name: str, mode: str, needs: str) -> None:
+    lines = ignored({name: "x", "FAIRVISOR_MODE": mode})
+    assert len(lines) == bool(needs)
+    for line in lines:
+        assert line.startswith(f"{name} is ignored in mode {mode or 'decision_service'}: it needs ")
+        assert needs in line

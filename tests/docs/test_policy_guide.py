@@ -54,7 +54,7 @@ def test_no_json_stands_in_the_guide_that_is_not_a_file(
 
 def test_the_commands_of_the_guide_work(run_document: Callable[..., Any]) -> None:
     steps = run_document("policy-guide.md")
-    assert "Valid: 1 policies, 1 rules" in steps[0].printed
+    assert "Valid: 1 policy, 1 rule" in steps[0].printed
     assert "8 total, 7 allow, 1 reject" in steps[0].printed
     assert "Would reject in enforce mode" in steps[1].printed
     assert "Valid" in steps[2].printed

@@ -1,7 +1,10 @@
 """What cannot start says why in one line each, and ends with 1 (behaviour §2.5, §14)."""
 
 import json
+import os
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -127,6 +130,43 @@ def test_warnings_do_not_hinder(serve: Serve, bundle: dict[str, Any]) -> None:
     daemon = serve(bundle)
     assert "unknown key" in daemon.said()
     assert daemon.decide("/").status == 200
+
+
+def test_what_the_mode_does_not_use_is_told(serve: Serve, bundle: object) -> None:
+    daemon = serve(bundle, backend_url="http://127.0.0.1:9000")
+    (line,) = [each for each in daemon.said().splitlines() if "FAIRVISOR_BACKEND_URL" in each]
+    assert "WARNING" in line
+    assert line.endswith(
+        "is ignored in mode decision_service: it needs FAIRVISOR_MODE=reverse_proxy"
+    )
+
+
+def test_a_check_leaves_the_running_daemon_alone(serve: Serve, bundle: object) -> None:
+    daemon = serve(bundle, unix=True)
+    assert daemon.decide("/").status == 200
+    folder = daemon.folder
+    names = {
+        "CONFIG_FILE": f"{folder}/policy.json",
+        "LISTEN": f"unix:{daemon.unix}",
+        "STATE_DIR": f"{folder}/state",
+        "ADMIN_SOCKET": f"{folder}/admin.sock",
+    }
+    kept = {name: text for name, text in os.environ.items() if not name.startswith("FAIRVISOR_")}
+    ran = subprocess.run(
+        [sys.executable, "-m", "daemon.cli.main", "serve", "--check"],
+        env=kept | {f"FAIRVISOR_{name}": text for name, text in names.items()},
+        capture_output=True,
+        text=True,
+        timeout=START_SECONDS,
+        check=False,
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert ran.stdout.startswith("ok: would serve bundle version 1 in mode decision_service at ")
+    assert f"unix:{daemon.unix} (in use now)" in ran.stdout
+    assert daemon.decide("/").headers["ratelimit-remaining"] == "0"
+    assert Path(daemon.unix).is_socket()
+    assert (folder / "admin.sock").is_socket()
+    assert daemon.stop() == 0
 
 
 def poisoned(folder: Path, statement: str) -> Path:

@@ -93,7 +93,7 @@ def test_it_works_beside_a_running_daemon(serve: Callable[..., Any], folder: Pat
     assert "alice-secret" not in hidden
     assert "hashed:" in hidden
     refused = state("reset", "--state-dir", str(folder), "--all", "--yes", code=1)
-    assert f"is in use by another daemon (process {daemon.process.pid}); stop it first" in refused
+    assert f"is in use by a running daemon (process {daemon.process.pid}); stop it first" in refused
     assert daemon.decide("/a", ALICE).headers["ratelimit-remaining"] is not None
 
 
@@ -165,12 +165,27 @@ def test_export_is_one_object_a_line(serve: Callable[..., Any], folder: Path) ->
     [
         (["inspect", "--state-dir", "/nowhere/at/all"], 1, "does not exist"),
         (["inspect", "--state-dir", "none"], 1, "in memory only"),
+        (
+            ["inspect", "--state-dir", "/etc"],
+            1,
+            "no counters are stored in /etc; name the daemon's",
+        ),
+        (["export", "--state-dir", "/etc"], 1, "no counters are stored in /etc"),
+        (
+            ["reset", "--state-dir", "/etc", "--rule=a", "--yes"],
+            1,
+            "no counters are stored in /etc",
+        ),
+        (["reset", "--state-dir", "/etc", "--all", "--yes"], 0, "/etc: there is nothing to reset"),
+        (["reset", "--state-dir", "/nowhere", "--all", "--yes"], 1, "does not exist"),
+        (["inspect", "--state-dir", "/etc/passwd"], 1, "/etc/passwd is not a folder"),
         (["reset", "--state-dir", "/nowhere"], 3, "--policy, --rule or --key, or else --all"),
         (["reset", "--state-dir", "/nowhere", "--all", "--policy", "p"], 3, "or else --all"),
     ],
 )
 def test_what_cannot_be_done_is_said(arguments: list[str], code: int, words: str) -> None:
     assert words in state(*arguments, code=code)
+    assert not Path("/etc/lock").exists()
 
 
 def test_a_reset_asks_and_does_nothing_unasked(serve: Callable[..., Any], folder: Path) -> None:
@@ -181,3 +196,6 @@ def test_a_reset_asks_and_does_nothing_unasked(serve: Callable[..., Any], folder
     assert len(counters(folder)) == 4
     assert state("reset", "--state-dir", str(folder), "--all", "--yes") == "Reset 4 counter(s)\n"
     assert counters(folder) == {}
+    again = state("reset", "--state-dir", str(folder), "--all", "--yes")
+    assert again == f"no counters are stored in {folder}: there is nothing to reset\n"
+    state("reset", "--state-dir", str(folder), "--policy=money", "--yes", code=1)

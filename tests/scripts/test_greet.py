@@ -2,6 +2,7 @@ import contextlib
 import http.server
 import importlib.util
 import os
+import socket
 import socketserver
 import subprocess
 import sys
@@ -87,6 +88,49 @@ def test_greets_once_the_daemon_is_ready(
         greet.main(base.removeprefix("http://"), os.getpid())
     said = capfd.readouterr().out
     assert f"X-Forwarded-For: 10.0.0.1' {base}/v1/decision" in said
+
+
+def test_what_is_no_address_is_left_to_the_daemon(greet: ModuleType) -> None:
+    listen = "127.0.0.1:abc,127.0.0.1:,8080x,127.0.0.1:²,127.0.0.1:1"
+    assert [door.curl for door in greet.doors(listen)] == ["http://127.0.0.1:1"]
+
+
+def test_knows_where_a_process_listens(greet: ModuleType, tmp_path: Path) -> None:
+    path = str(tmp_path / "with space")
+    with (
+        socket.create_server(("127.0.0.1", 0)) as four,
+        socket.create_server(("127.0.0.1", 0)) as other,
+        socket.socket(socket.AF_UNIX) as unix,
+        subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child,
+    ):
+        unix.bind(path)
+        unix.listen()
+        ports = {four.getsockname()[1], other.getsockname()[1]}
+        assert {path, *ports} <= greet.listening(os.getpid())
+        assert greet.listening(child.pid) == set()
+        child.communicate(b"\n")
+    assert greet.listening(child.pid) == set()
+
+
+def test_greets_nobody_for_a_daemon_that_another_process_answers_for(tmp_path: Path) -> None:
+    tcp = socketserver.TCPServer(("127.0.0.1", 0), ReadyHandler)
+    listen = f"127.0.0.1:{tcp.server_address[1]}"
+    demo = tmp_path / "demo.py"
+    demo.write_text("print('demonstrated')")
+    with (
+        serving(tcp),
+        subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as daemon,
+        subprocess.Popen(
+            [sys.executable, str(SCRIPT), listen, str(daemon.pid), str(demo)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        ) as greeter,
+    ):
+        with pytest.raises(subprocess.TimeoutExpired):
+            greeter.wait(1.0)  # it would have greeted by now
+        daemon.communicate(b"\n")
+        said, _ = greeter.communicate(timeout=30)
+    assert (greeter.returncode, said) == (0, b"")
 
 
 def test_says_nothing_when_the_daemon_is_gone() -> None:

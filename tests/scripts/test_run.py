@@ -150,3 +150,21 @@ def test_the_provider_ends_with_a_daemon_that_does_not_start(start: Start) -> No
     assert "FAIRVISOR_SHARDS" in running.said()
     until(lambda: not running.left(), lambda: "processes left")
     assert not list(running.runtime.iterdir())
+
+
+def test_the_daemon_that_has_the_port_already_is_not_greeted_for(start: Start) -> None:
+    first = start()
+    first.until_greeted()
+    second = start(PORT=str(first.port))
+    assert second.process.wait(SECONDS) == 1
+    until(lambda: not second.left(), lambda: "processes left")
+    (line,) = second.said().splitlines()
+    assert line.startswith(f"fairvisor: FAIRVISOR_LISTEN: 127.0.0.1:{first.port} is already in use")
+
+
+def test_a_port_that_is_none_is_told_by_the_daemon_alone(start: Start) -> None:
+    running = start(PORT="abc")
+    assert running.process.wait(SECONDS) == 1
+    until(lambda: not running.left(), lambda: "processes left")
+    (line,) = running.said().splitlines()
+    assert line.startswith("fairvisor: FAIRVISOR_LISTEN: '127.0.0.1:abc' is not host:port")

@@ -13,12 +13,16 @@ import os
 import socket
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
 from daemon.admin_socket import VARIABLE, AdminSocket
+from daemon.supervisor.examination import examine_folder, examine_socket
 from daemon.supervisor.listeners import ListenError, answers
+
+Had = TypeVar("Had")
 
 BACKLOG = 16
 _LOCK_TRIES = 40
@@ -48,12 +52,38 @@ def open_listener(where: AdminSocket) -> tuple[AdminListener | None, str]:
     Raises:
         ListenError: it was named by the user and cannot be had.
     """
+
+    def take(path: str) -> AdminListener:
+        if not where.chosen:
+            _make_folder(Path(path).parent)
+        return AdminListener(path, _bind(path))
+
+    return _first(where, take)
+
+
+def examine(where: AdminSocket) -> tuple[str | None, str]:
+    """Return where `open_listener` would have it, taking nothing; what is in use is fine.
+
+    Raises:
+        ListenError: it was named by the user and cannot be had.
+    """
+
+    def look(path: str) -> str:
+        folder = Path(path).parent
+        if where.chosen or folder.exists():
+            examine_socket(Path(path))
+        else:
+            examine_folder(folder.parent)
+        return path
+
+    return _first(where, look)
+
+
+def _first(where: AdminSocket, have: Callable[[str], Had]) -> tuple[Had | None, str]:
     reasons = []
     for path in where.paths:
         try:
-            if not where.chosen:
-                _make_folder(Path(path).parent)
-            return AdminListener(path, _bind(path)), ""
+            return have(path), ""
         except OSError as error:
             reasons.append(f"{path} {_explain(error)}")
             if where.chosen:

@@ -225,3 +225,10 @@ def test_a_terminal_that_knows_ascii_only_gets_escapes(
         check=True,
     )
     assert result.stdout.startswith(b"1. GET /\\xe9 -> allow")
+
+
+def test_the_version_is_an_option_too(fairvisor: Callable[..., Result]) -> None:
+    asked = fairvisor("--version")
+    assert (asked.exit_code, asked.stderr) == (0, "")
+    assert asked.stdout == fairvisor("version").stdout
+    assert asked.stdout.startswith("fairvisor ")

@@ -32,10 +32,73 @@ def test_every_error_is_told_and_only_on_standard_error(fairvisor: Callable[...,
     result = fairvisor("validate", "-", stdin='{"bundle_version": 0, "policies": {}}')
     assert (result.exit_code, result.stdout) == (1, "")
     lines = result.stderr.splitlines()
-    assert [line.split(": ")[:2] for line in lines] == [
-        ["Error", "$.bundle_version"],
-        ["Error", "$.policies"],
+    assert [line.split(": ")[:3] for line in lines] == [
+        ["Error", "standard input", "$.bundle_version"],
+        ["Error", "standard input", "$.policies"],
     ]
+
+
+def test_problems_name_the_file(fairvisor: Callable[..., Result]) -> None:
+    Path("mine.json").write_text('{"bundle_version": 0, "policies": [], "polices": []}')
+    lines = fairvisor("validate", "mine.json").stderr.splitlines()
+    assert [line.split(": ")[:3] for line in lines] == [
+        ["Warning", "mine.json", "$.polices"],
+        ["Error", "mine.json", "$.bundle_version"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("path", "name"), [("/nonexist", "/nonexist"), (".", "."), ("/proc/self/mem", "/proc/self/mem")]
+)
+def test_a_file_that_cannot_be_read_has_no_place(
+    fairvisor: Callable[..., Result], path: str, name: str
+) -> None:
+    (line,) = fairvisor("validate", path).stderr.splitlines()
+    assert line.startswith(f"Error: {name}: cannot be read: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ('{"bundle_version": 1e400, "policies": []}', "$.bundle_version"),
+        ('{"bundle_version": 1, "policies": [{"a": 1}, {"b": [0, -1e999]}]}', "$.policies[1].b[1]"),
+        (f'{{"bundle_version": {"9" * 400}, "policies": []}}', "$.bundle_version"),
+        ('{"bundle_version": 1e400', "$"),
+        ('{"bundle_version": 1e400, "policies": ' + "[" * 100_000, "$"),
+    ],
+)
+def test_a_number_that_is_too_large_has_its_place(
+    fairvisor: Callable[..., Result], text: str, place: str
+) -> None:
+    Path("large.json").write_text(text)
+    (line,) = fairvisor("validate", "large.json").stderr.splitlines()
+    assert line.startswith(f"Error: large.json: {place}: ")
+    if place != "$":
+        assert "is too large: numbers go to about 1.8e308" in line
+
+
+@pytest.mark.parametrize(
+    ("rules", "said"),
+    [
+        ([], "Valid: 0 policies, 0 rules\n"),
+        ([1], "Valid: 1 policy, 1 rule\n"),
+        ([2], "Valid: 1 policy, 2 rules\n"),
+    ],
+)
+def test_one_is_not_many(fairvisor: Callable[..., Result], rules: list[int], said: str) -> None:
+    rule = json.loads(QUICKSTART.read_text())["policies"][0]["spec"]["rules"][0]
+    policies = [
+        {
+            "id": f"p{number}",
+            "spec": {
+                "selector": {"pathPrefix": "/"},
+                "rules": [{**rule, "name": f"r{each}"} for each in range(count)],
+            },
+        }
+        for number, count in enumerate(rules)
+    ]
+    bundle = json.dumps({"bundle_version": 1, "policies": policies})
+    assert fairvisor("validate", "-", stdin=bundle).stdout == said
 
 
 def test_json_is_for_programs(fairvisor: Callable[..., Result]) -> None:
@@ -120,7 +183,7 @@ def test_a_key_file_that_is_missing_is_a_warning_here_and_an_error_in_the_daemon
     Path("policy.json").write_text(json.dumps(bundle))
     result = fairvisor("validate", "policy.json")
     assert result.exit_code == 0, result.stderr
-    assert "Warning: $.jwt.keys[0].jwks_file" in result.stderr
+    assert "Warning: policy.json: $.jwt.keys[0].jwks_file" in result.stderr
     assert fairvisor("test").exit_code == 1
 
 

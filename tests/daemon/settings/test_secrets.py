@@ -123,6 +123,7 @@ def test_which_names_are_secrets_and_which_are_files() -> None:
 
 
 def test_files_of_secrets_are_settings() -> None:
-    assert ignored({f"{KEY}_FILE": "/s", f"{HEADER}_FILE": "/s"}) == []
+    files = {f"{KEY}_FILE": "/s", f"{HEADER}_FILE": "/s"}
+    assert ignored({**files, "FAIRVISOR_MODE": "wrapper"}) == []
     (line,) = ignored({"FAIRVISOR_MODE_FILE": "/s"})
     assert line.startswith("FAIRVISOR_MODE_FILE is not a setting and is ignored")

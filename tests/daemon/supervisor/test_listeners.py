@@ -55,7 +55,7 @@ def test_a_unix_socket_that_was_left_behind_is_replaced(tmp_path: Path) -> None:
 def test_a_file_is_not_taken_for_a_socket(tmp_path: Path) -> None:
     path = tmp_path / "s"
     path.write_text("precious")
-    with pytest.raises(ListenError, match="is already in use"):
+    with pytest.raises(ListenError, match="is there already, and no socket; choose another"):
         bind(UnixAddress(str(path)))
     assert path.read_text() == "precious"
 
