@@ -114,6 +114,8 @@ class Keeper:
             due = size >= FOLD_BYTES or abs(now - self._folded_at) >= FOLD_SECONDS
             if waiting and (everything or due):
                 self._fold(self._connection, waiting, now)
+                # Up to 16 MiB of pages, which nobody wants for a minute.
+                self._connection.execute("PRAGMA shrink_memory")
                 self._folded_at = now
             if self._ttl is not None and abs(now - self._expired_at) >= EXPIRE_SECONDS:
                 self._expired_at = now
