@@ -84,7 +84,9 @@ def test_it_works_beside_a_running_daemon(serve: Callable[..., Any], folder: Pat
     found = counters(folder, "--reveal")
     assert found["spend", "sk-alice-secret"]["value"] == {"used": 6, "limit": 100}
     assert found["tokens", "ads, alice"]["value"]["day_left"] == 50_000 - 3 * 1000
-    assert found["breaker", "sk-alice-secret"]["value"] == {"open": False, "per_minute": 6}
+    breaker = found["breaker", "sk-alice-secret"]["value"]
+    assert breaker["open"] is False
+    assert 4 < breaker["per_minute"] <= 6  # a minute that has ended counts less and less
     (loop,) = [each for (rule, _), each in found.items() if rule == "loop"]
     assert loop["value"] == {"hits": 3}
     hidden = state("inspect", "--state-dir", str(folder)) + state(
