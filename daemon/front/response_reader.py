@@ -72,6 +72,10 @@ class ResponseReader:
             if self._head_bytes > 2 * self._max_head:
                 self.broken = True
 
+    def close(self) -> None:
+        """Let go of the parser, which holds this reader in a circle."""
+        del self._parser
+
     def take(self) -> bytes:
         """Return what has come of the body."""
         pieces = self.pieces

@@ -82,7 +82,6 @@ class UpstreamConnection(asyncio.Protocol):
         self._silence = silence
         self._headless = headless
         self._uploaded = uploaded
-        self._response = self._recipient = None
         now = self._heard = self._loop.time()
         if self._timer is None or self._due > now + silence:
             self._watch_in(silence)
@@ -191,15 +190,16 @@ class UpstreamConnection(asyncio.Protocol):
             self._timer.cancel()
             self._timer = None
         self._lost(self)
-        if self._caller is None:
-            return
         response = self._response
-        if response is None or response.head is None:
+        if self._caller is None:
+            pass  # nobody waits for anything
+        elif response is None or response.head is None:
             self._fail("unanswered")
         elif error is None and response.ends_with_connection:
             self._end(reusable=False)
         else:
             self._fail("broken")
+        self._forget_response()
 
     def pause_writing(self) -> None:
         """Tell who uploads to wait."""
@@ -232,9 +232,16 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _end(self, *, reusable: bool) -> None:
         recipient = self._recipient
+        self._forget_response()
         self._finish(reusable=reusable)
         if recipient is not None:
             recipient.upstream_end()
+
+    def _forget_response(self) -> None:
+        """Expect another response; a plain one leaves nothing to forget."""
+        if self._response is not None:
+            self._response.close()
+        self._response = self._recipient = None
 
     def _finish(self, *, reusable: bool) -> None:
         """Let go of a complete exchange."""

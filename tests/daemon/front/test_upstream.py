@@ -1,6 +1,7 @@
 """Upstream connections against servers that answer well, badly, and not at all."""
 
 import asyncio
+import gc
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from typing import Self
 import pytest
 
 from daemon.front.plain_responses import PlainResponse
+from daemon.front.response_reader import ResponseReader
 from daemon.front.upstream_caller import Failure, ResponseHead
 from daemon.front.upstream_pool import Budget, Call, Pool, Pools
 from daemon.upstream_url import UpstreamUrl
@@ -322,3 +324,21 @@ def test_a_concluded_call_hears_what_had_arrived_and_nothing_later() -> None:
             assert not call.conclude()
 
     asyncio.run(play())
+
+
+@pytest.mark.parametrize("answer", [CHUNKS, HEAD + b"Transfer-Encoding: gzip, chunked\r\n\r\n"])
+def test_a_response_leaves_no_circles_behind(answer: bytes) -> None:
+    async def play() -> None:
+        async with Bench(says(answer)) as bench:
+            for _ in range(5):
+                await bench.ask()
+            await asyncio.sleep(0)
+
+    gc.collect()
+    gc.disable()
+    try:
+        asyncio.run(play())
+        left = [each for each in gc.get_objects() if isinstance(each, ResponseReader)]
+    finally:
+        gc.enable()
+    assert not left
