@@ -86,6 +86,11 @@ class Image:
         self._slots: dict[int, dict[Key, Written]] = {}
         """The counters of the slots of the segment that is being added."""
 
+    @property
+    def size(self) -> int:
+        """How many counters and reservations it has a word on."""
+        return sum(map(len, self.counters.values())) + len(self.reservations)
+
     def add(self, records: Iterable[list[object]]) -> None:
         """Add a segment's records, its header not included.
 

@@ -13,7 +13,8 @@ Rules
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
@@ -29,6 +30,10 @@ from shard.stores.segments import UnreadableSegmentError, read_segment
 
 FOLD_BYTES = 32 << 20
 FOLD_SECONDS = 60.0
+FOLD_COUNTERS = 50_000
+"""How many counters a transaction may touch before it ends with the segment that is being read.
+
+This bounds the keeper's memory, whatever the logs hold."""
 EXPIRE_SECONDS = 600.0
 RETRY_SECONDS = 5.0
 
@@ -173,32 +178,24 @@ class Keeper:
 
     def _fold(self, connection: sqlite3.Connection, waiting: list[Segment], now: float) -> None:
         for _, group in groupby(waiting, key=lambda each: (each.run, each.shard)):
-            for some in self._portions(list(group)):
+            segments = deque(group)
+            while segments:
                 self._alive()
-                self._fold_some(connection, some, now)
-
-    def _portions(self, segments: list[Segment]) -> Iterator[list[Segment]]:
-        """Split segments so that no portion is much over `FOLD_BYTES`."""
-        portion: list[Segment] = []
-        size = 0
-        for segment, own in zip(segments, self._sizes(segments), strict=True):
-            portion.append(segment)
-            size += own
-            if size >= FOLD_BYTES:
-                yield portion
-                portion, size = [], 0
-        if portion:
-            yield portion
+                self._fold_some(connection, segments, now)
 
     def _fold_some(
-        self, connection: sqlite3.Connection, segments: list[Segment], now: float
+        self, connection: sqlite3.Connection, waiting: deque[Segment], now: float
     ) -> None:
+        """Fold segments off the head of `waiting` until they touch enough."""
         known = database.folded(connection)
         image = Image()
         part = Part(0, 1)
         damaged: dict[Segment, str] = {}
         torn: Segment | None = None
-        for segment in segments:
+        segments: list[Segment] = []
+        while waiting and (torn is not None or image.size < FOLD_COUNTERS):
+            segment = waiting.popleft()
+            segments.append(segment)
             if segment.name in known:
                 continue
             try:

@@ -55,8 +55,16 @@ def fold(cluster: Cluster, where: str) -> None:
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
-@given(STEPS)
+@given(STEPS, st.sampled_from([1, 5, keeper.FOLD_COUNTERS]))
 def test_every_unit_is_counted_once(
+    tmp_path_factory: pytest.TempPathFactory, cluster: Cluster, steps: list[Any], most: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(keeper, "FOLD_COUNTERS", most)
+        _count_every_unit(tmp_path_factory, cluster, steps)
+
+
+def _count_every_unit(
     tmp_path_factory: pytest.TempPathFactory, cluster: Cluster, steps: list[Any]
 ) -> None:
     folder = StateFolder(tmp_path_factory.mktemp("state"))
@@ -105,15 +113,24 @@ def test_a_run_has_a_number_of_its_own(folder: StateFolder) -> None:
     assert Keeper(folder, None, print).start(0, T0) == 42
 
 
-def test_a_damaged_segment_is_set_aside_and_the_rest_counts(cluster: Cluster) -> None:
+def spend_in_segments(cluster: Cluster, keys: list[str]) -> None:
+    """Have one shard write a segment for each key, and complete them."""
     cluster.start(1)
     (shard,) = cluster.shards
-    for _ in range(3):
-        shard.spend("k")
+    for key in keys:
+        shard.spend(key)
         while shard.journal._chain._spare is None:
             pass
         shard.pass_time(0.6)
     shard.journal.close()
+
+
+@pytest.mark.parametrize("most", [1, keeper.FOLD_COUNTERS])
+def test_a_damaged_segment_is_set_aside_and_the_rest_counts(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    monkeypatch.setattr(keeper, "FOLD_COUNTERS", most)
+    spend_in_segments(cluster, ["k", "k", "k"])
     first = cluster.folder.segments()[0]
     path = cluster.folder.file(first)
     path.write_bytes(path.read_bytes()[:-3])
@@ -123,6 +140,25 @@ def test_a_damaged_segment_is_set_aside_and_the_rest_counts(cluster: Cluster) ->
     (line,) = [text for level, text in cluster.told if level == "error"]
     assert str(path) in line
     assert str(aside) in line
+
+
+def test_a_transaction_ends_when_it_touches_enough(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spend_in_segments(cluster, ["a", "a", "b", "c", "c", "d", "e"])
+    monkeypatch.setattr(keeper, "FOLD_COUNTERS", 2)
+    fold, found = database.fold, []
+
+    def watched(connection: Any, image: Any, *rest: Any) -> int:  # noqa: ANN401 - passed on
+        found.append(sorted(key for counters in image.counters.values() for key in counters))
+        return fold(connection, image, *rest)
+
+    monkeypatch.setattr(database, "fold", watched)
+    cluster.keeper = Keeper(cluster.folder, None, cluster.tell)
+    cluster.keeper.start(0, T0)
+    assert found[:3] == [["a", "b"], ["c", "d"], ["e"]]
+    rows = cluster.keeper.connection.execute("SELECT key FROM counters").fetchall()
+    assert rows == [(key,) for key in "abcde"]
 
 
 def test_a_full_disk_leaves_the_logs_and_is_told_once(
