@@ -17,8 +17,8 @@ Rules
 """
 
 import asyncio
-import os
 from collections.abc import Callable
+from typing import cast
 
 from daemon.front.inbound import Inbound
 from daemon.front.pipelined import Pipelined
@@ -29,6 +29,7 @@ from daemon.front.refusal import (
     too_many_waiting,
 )
 from daemon.front.request_reader import RequestReader
+from daemon.front.socket_writer import SocketWriter
 from daemon.front.surroundings import Server, Watcher
 
 LINGER_SECONDS = 2.0
@@ -49,11 +50,11 @@ class HttpConnection(asyncio.Protocol):
         "_eof",
         "_excess",
         "_expects",
-        "_fd",
         "_held",
         "_kept",
         "_last",
         "_opening",
+        "_out",
         "_paused",
         "_pipelined",
         "_reader",
@@ -65,12 +66,12 @@ class HttpConnection(asyncio.Protocol):
         "deadline",
     )
 
+    _out: SocketWriter
     _reader: RequestReader
 
     def __init__(self, server: Server) -> None:
         self._server = server
         self._transport: asyncio.Transport | None = None
-        self._fd = -1
         self._current: tuple[bool, bytes, bool] | None = None
         """Of the request being decided: keep alive, Connection line, HEAD."""
         self._pipelined: Pipelined | None = None
@@ -96,9 +97,9 @@ class HttpConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take a new connection, or turn it away when there are too many."""
-        self._transport = transport  # type: ignore[assignment]  # a stream's transport
+        self._transport = stream = cast("asyncio.Transport", transport)
         sock = transport.get_extra_info("socket")
-        self._fd = -1 if sock is None else sock.fileno()
+        self._out = SocketWriter(stream, -1 if sock is None else sock.fileno())
         address = transport.get_extra_info("peername")
         peer = address[0] if isinstance(address, tuple) else ""
         server = self._server
@@ -181,7 +182,7 @@ class HttpConnection(asyncio.Protocol):
     def expects(self) -> None:
         """Say 100 Continue, but not in the middle of the answers before it."""
         if self._current is None and self._transport is not None and not self._ended:
-            self._transport.write(_CONTINUE)
+            self._out.queue(_CONTINUE)
         else:
             self._expects = True
 
@@ -299,8 +300,8 @@ class HttpConnection(asyncio.Protocol):
             # Several clients may be sent the same metrics; each would hold a copy.
             if about_to is not None:
                 about_to()
-            transport.write(b"".join((head, line, b"\r\n")))
-            transport.write(body)
+            self._out.queue(b"".join((head, line, b"\r\n")))
+            self._out.queue(body)
             self._answered(keep=keep)
             return
         data = (
@@ -310,24 +311,8 @@ class HttpConnection(asyncio.Protocol):
         )
         if about_to is not None:
             about_to()
-        self._write(transport, data)
+        self._out.write(data)
         self._answered(keep=keep)
-
-    def _write(self, transport: asyncio.Transport, data: bytes) -> None:
-        """Write at once.
-
-        The transport would wait for the end of the loop's turn: what dies in between has been
-        charged and not answered, and its queue costs more than this where turns are short.
-        """
-        if self._fd >= 0 and not transport.get_write_buffer_size():
-            try:
-                data = data[os.write(self._fd, data) :]
-            except OSError:  # full, or gone: the transport finds out
-                transport.write(data)
-                return
-            if not data:
-                return
-        transport.write(data)
 
     def attach(self, watcher: Watcher) -> None:
         """Let `watcher` hear of the client until the request is answered."""
@@ -366,7 +351,7 @@ class HttpConnection(asyncio.Protocol):
         if more:
             self._opening = opening
         else:
-            transport.write(opening)
+            self._out.queue(opening)
 
     def send(self, data: bytes) -> None:
         """Write a piece of the answer's body."""
@@ -375,7 +360,7 @@ class HttpConnection(asyncio.Protocol):
             if self._opening:
                 data = self._opening + data
                 self._opening = b""
-            self._write(transport, data)
+            self._out.write(data)
 
     def end(self) -> None:
         """End an answer that was opened."""
@@ -436,7 +421,7 @@ class HttpConnection(asyncio.Protocol):
         self.deadline = self._server.clock + self._server.bounds.header_timeout
         if self._expects and self._transport is not None:
             self._expects = False
-            self._transport.write(_CONTINUE)
+            self._out.queue(_CONTINUE)
 
     # the server's side
 
@@ -455,7 +440,7 @@ class HttpConnection(asyncio.Protocol):
         if transport is None:
             return
         census = self._server.census
-        if self._paused or transport.get_write_buffer_size():
+        if self._paused or self._out.waiting:
             census.closed("unread")
             self.cut()  # what it does not read will never be flushed
         elif self._closing:
@@ -501,7 +486,7 @@ class HttpConnection(asyncio.Protocol):
 
     def _send_refusal(self) -> None:
         if self._transport is not None:
-            self._transport.write(self._refusal)
+            self._out.queue(self._refusal)
             self._linger()
 
     def _linger(self) -> None:

@@ -5,11 +5,12 @@ between two chunks; it does not need to see a chunk to read the next.
 """
 
 import re
+from typing import Final
 
-_SIZE = re.compile(rb"[0-9a-fA-F]{1,7}")
-_MAX_SIZES = 4096
+_SIZE: Final = re.compile(rb"[0-9a-fA-F]{1,7}")
+_MAX_SIZES: Final = 4096
 
-_sizes: dict[bytes, int] = {}
+_sizes: Final[dict[bytes, int]] = {}
 """Size lines as sent, and what they say, 0 for what llhttp has to read. Bounded."""
 
 

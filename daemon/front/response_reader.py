@@ -31,7 +31,7 @@ class ResponseReader:
     def __init__(self, *, headless: bool, max_head: int) -> None:
         self._headless = headless
         self._max_head = max_head
-        self._parser = httptools.HttpResponseParser(self)
+        self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
         self._extra = self._keeps_alive = self._chunk_ended = False
         self.head: ResponseHead | None = None
         self.pieces: list[bytes] = []
@@ -60,8 +60,11 @@ class ResponseReader:
 
     def feed(self, data: bytes) -> None:
         """Read on."""
+        parser = self._parser
+        if parser is None:
+            return
         try:
-            self._parser.feed_data(data)
+            parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self.broken = not self.complete
             self._extra = True
@@ -74,7 +77,7 @@ class ResponseReader:
 
     def close(self) -> None:
         """Let go of the parser, which holds this reader in a circle."""
-        del self._parser
+        self._parser = None
 
     def take(self) -> bytes:
         """Return what has come of the body."""

@@ -12,15 +12,16 @@ Rules
 """
 
 import asyncio
-import os
 import select
 import socket
 from collections.abc import Callable
 from contextlib import suppress
+from typing import cast
 
 from daemon.front.plain_chunks import content_of
 from daemon.front.plain_responses import read_response
 from daemon.front.response_reader import ResponseReader
+from daemon.front.socket_writer import SocketWriter
 from daemon.front.upstream_caller import Caller, Failure, Recipient
 
 MAX_HEAD_BYTES = 65_536
@@ -31,9 +32,9 @@ class UpstreamConnection(asyncio.Protocol):
     """`free` is called when the connection can take another request, `lost` when it is gone."""
 
     __slots__ = (
-        "_caller", "_concluded", "_due", "_fd", "_free", "_headless", "_heard", "_loop", "_lost",
-        "_max_head", "_max_plain", "_paused", "_poll", "_recipient", "_response", "_silence",
-        "_timer", "_transport", "_uploaded", "idle_since",
+        "_caller", "_concluded", "_due", "_free", "_headless", "_heard", "_loop", "_lost",
+        "_max_head", "_max_plain", "_out", "_paused", "_poll", "_recipient", "_response",
+        "_silence", "_timer", "_transport", "_uploaded", "idle_since",
     )  # fmt: skip
 
     def __init__(
@@ -54,7 +55,6 @@ class UpstreamConnection(asyncio.Protocol):
         self._due = 0.0
         self._paused = False
         self._poll: select.poll | None = None
-        self._fd = -1
         self.idle_since = 0.0
         self._concluded = False  # not to be used again
         self._response: ResponseReader | None = None
@@ -89,14 +89,7 @@ class UpstreamConnection(asyncio.Protocol):
         if transport is None or transport.is_closing():
             self._fail("unanswered")
             return
-        if self._fd >= 0 and not transport.get_write_buffer_size():
-            # At once: its queue would cost more.
-            try:  # noqa: SIM105 - `suppress` costs 0.3 µs
-                request = request[os.write(self._fd, request) :]
-            except OSError:
-                pass  # full, or gone: the transport finds out
-        if request:
-            transport.write(request)
+        self._out.write(request)
         caller.upstream_sent()
 
     # the caller's side: see `Call` in the pool
@@ -104,7 +97,7 @@ class UpstreamConnection(asyncio.Protocol):
     def write(self, data: bytes) -> None:
         """Send more of the request."""
         if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(data)
+            self._out.queue(data)
 
     def end_upload(self) -> None:
         """Note that the request is complete."""
@@ -151,11 +144,11 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection."""
-        self._transport = transport  # type: ignore[assignment]  # a stream's transport
+        self._transport = stream = cast("asyncio.Transport", transport)
         sock = transport.get_extra_info("socket")
+        plain = sock is not None and transport.get_extra_info("ssl_object") is None
+        self._out = SocketWriter(stream, sock.fileno() if plain else -1)
         if sock is not None:
-            if transport.get_extra_info("ssl_object") is None:
-                self._fd = sock.fileno()
             self._poll = select.poll()
             self._poll.register(sock.fileno(), select.POLLIN | select.POLLRDHUP)
 

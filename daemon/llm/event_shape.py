@@ -9,18 +9,22 @@ OpenAI pads its events to hide their lengths (`"obfuscation":"…"`): a second s
 """
 
 from collections.abc import Callable
+from typing import Final
 
-_PAD = b'"obfuscation":"'
-_SHORT = 32
+_PAD: Final = b'"obfuscation":"'
+_SHORT: Final = 32
 """Bytes of a text that is remembered."""
-_MAX_SOUND = 16_384
-_OTHER_TEXT = "another text, to see whether it comes back"
+_MAX_SOUND: Final = 16_384
+_OTHER_TEXT: Final = "another text, to see whether it comes back"
 
 
 class EventShape:
-    """What the events around one text have in common. Make it with `learn`."""
+    """What the events around one text have in common. Make it with `learn`.
 
-    __slots__ = ("_clean", "_fixed", "_framed_end", "_head", "_limit", "_pad", "_tail")
+    `text` is that of the chunk that was read last, in UTF-8.
+    """
+
+    __slots__ = ("_clean", "_fixed", "_framed_end", "_head", "_limit", "_pad", "_tail", "text")
 
     def __init__(self, event: bytes, clean: bytes, quoted: bytes, limit: int) -> None:
         self._limit = limit
@@ -28,6 +32,7 @@ class EventShape:
         self._clean = None if clean == event else _split(clean, quoted)
         self._framed_end = self._tail + b"\r\n"
         self._fixed = sum(map(len, self._clean or ()))
+        self.text = b""
 
     def read(self, chunk: bytes, at: int = 0) -> tuple[bytes, bytes, int] | None:
         """Read the event at a place: its text in UTF-8, the bytes that pass, where it ends.
@@ -57,8 +62,8 @@ class EventShape:
             return raw, chunk[at:end], end
         return raw, b"".join((clean[0], raw, clean[1], pad, clean[2])), end
 
-    def chunk(self, framed: bytes, start: int) -> tuple[bytes, bytes] | None:
-        """Read a chunk of HTTP whose content, from `start`, is one event: its text and what passes.
+    def chunk(self, framed: bytes, start: int) -> bytes | None:
+        """Read a chunk of HTTP whose content, from `start`, is one event; return what passes.
 
         None for anything else. Nearly all of a stream is such chunks, and copied once here.
         """
@@ -81,17 +86,18 @@ class EventShape:
             return None
         if text not in _sound and not _is_sound(text):
             return None
+        self.text = text
         clean = self._clean
         if clean is None:
-            return text, framed
+            return framed
         size = self._fixed + len(text) + len(pad)
         line = _SIZES[size] if size < len(_SIZES) else b"%x\r\n" % size
-        return text, b"".join((line, clean[0], text, clean[1], pad, clean[2], b"\r\n"))
+        return b"".join((line, clean[0], text, clean[1], pad, clean[2], b"\r\n"))
 
 
-_SIZES = tuple(b"%x\r\n" % size for size in range(1024))
+_SIZES: Final = tuple(b"%x\r\n" % size for size in range(1024))
 """First lines of chunks (RFC 9112 §7.1)."""
-_sound: set[bytes] = set()
+_sound: Final[set[bytes]] = set()
 """Texts that JSON says as they are: streams repeat the same few thousand. Bounded."""
 
 

@@ -9,7 +9,7 @@ Bytes in, bytes out; no socket. Rules:
 - The unterminated tail passes at the end: it is counted and read for usage, but no longer tested.
 """
 
-from typing import Literal
+from typing import Final, Literal
 
 from daemon.llm.anthropic_stream import AnthropicReader
 from daemon.llm.cut import Cut, Gate
@@ -29,8 +29,8 @@ from protocol.usage import Usage
 
 Framing = Literal["sse", "array"]
 
-_NEVER = 1 << 62
-MAX_LESSONS = 8
+_NEVER: Final = 1 << 62
+MAX_LESSONS: Final = 8
 """How often a stream's shape is learnt anew: learning costs more than reading one event."""
 
 
@@ -176,10 +176,10 @@ class StreamMeter:
         shape = self._shape
         if shape is None or not self._between:
             return None
-        known = shape.chunk(framed, start)
-        if known is None:
+        passed = shape.chunk(framed, start)
+        if passed is None:
             return None
-        text, passed = known
+        text = shape.text
         counted = self.counted + (
             (len(text) + BYTES_PER_TOKEN - 1) // BYTES_PER_TOKEN
             if self._quarters

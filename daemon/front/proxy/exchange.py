@@ -27,7 +27,6 @@ compressed stream is metered, cut and passed on without its coding; a compressed
 it is and is read on the side.
 """
 
-from collections.abc import Callable
 from typing import Literal
 
 from daemon.front.proxy import actions
@@ -42,8 +41,6 @@ from daemon.llm.providers import Family
 from protocol.decision import Decision
 from protocol.usage import Usage
 
-PassChunk = Callable[[bytes, int], bytes | None]
-"""Takes a chunk of HTTP and where its content begins, and returns the chunk for the client."""
 State = Literal["deciding", "delayed", "asking", "relaying", "done"]
 
 _FAILURES: dict[Failure, tuple[int, str]] = {
@@ -62,10 +59,13 @@ a thirtieth; what goes far beyond is out for memory."""
 
 
 class ProxyExchange:
-    """One exchange. Every method is an event and returns what to do."""
+    """One exchange. Every method is an event and returns what to do.
+
+    `meter` watches the answer from its head on, None if that is no stream or nobody counts it.
+    """
 
     __slots__ = ("_asked", "_chunked", "_debug", "_decision", "_decoder", "_family", "_max_usage",
-                 "_meter", "_sent", "_status", "_tee", "_tee_bytes", "_unread", "_unsettled",
+                 "_sent", "_status", "_tee", "_tee_bytes", "_unread", "_unsettled", "meter",
                  "state")  # fmt: skip
 
     def __init__(self, family: Family | None, max_usage: int = MAX_PARSEABLE_BODY_BYTES) -> None:
@@ -76,7 +76,7 @@ class ProxyExchange:
         self._sent = False
         self._chunked = False
         self._status = 0
-        self._meter: StreamMeter | None = None
+        self.meter: StreamMeter | None = None
         self._tee: list[bytes] | None = None
         self._tee_bytes = 0
         self._unread: Unknown = "not_metered"
@@ -126,14 +126,14 @@ class ProxyExchange:
         self.state = "relaying"
         asked = self._asked
         body = has_body(head.status, asked.method)
-        if not body or (head.length is not None and self._meter is None):
+        if not body or (head.length is not None and self.meter is None):
             framing = b""
             if head.length is not None and head.status != 204:  # noqa: PLR2004 - RFC 9110 §8.6
                 framing = b"Content-Length: %d\r\n" % head.length
             return [actions.Open(response_head(head, self._decision, framing, self._debug))]
         self._chunked = asked.modern
         framing = _CHUNKED if self._chunked else b""
-        decoded = self._meter is not None and self._decoder is not None
+        decoded = self.meter is not None and self._decoder is not None
         opened = response_head(head, self._decision, framing, self._debug, decoded=decoded)
         return [actions.Open(opened, close=not self._chunked)]
 
@@ -142,7 +142,7 @@ class ProxyExchange:
         self._status = head.status
         if self._asked.metered:
             self._watch(head)
-            if self._meter is not None:
+            if self.meter is not None:
                 return [*self._open(head), *self.upstream_data(body), *self.upstream_end()]
             self._keep(body)
         self.state = "done"
@@ -150,20 +150,19 @@ class ProxyExchange:
         opened = response_head(head, self._decision, framing, self._debug)
         return [*self._settle_response(), actions.Respond(opened, body)]
 
-    def steady(self) -> PassChunk | None:
-        """Return what passes on chunk by chunk while all goes on as it began, None if nothing may.
+    @property
+    def steady(self) -> bool:
+        """Whether a chunk of HTTP may pass as one, by `meter.feed_chunk` if there is a meter.
 
-        A chunk for which that returns None is for `upstream_data`, without its frame.
+        A chunk of which that makes nothing is for `upstream_data`, without its frame.
         """
-        if not self._chunked or self._decoder is not None or self._tee is not None:
-            return None
-        return _as_it_came if self._meter is None else self._meter.feed_chunk
+        return self._chunked and self._decoder is None and self._tee is None
 
     def upstream_data(self, data: bytes) -> Actions:
         """Pass a piece on, as far as it may pass."""
         if self.state != "relaying":
             return []
-        meter = self._meter
+        meter = self.meter
         if meter is None:
             self._keep(data)
             return self._send(data)
@@ -192,9 +191,9 @@ class ProxyExchange:
         if self.state != "relaying":
             return []
         self.state = "done"
-        if self._meter is not None:
-            tail = self._send(self._meter.end())
-            return [*self._settle(self._meter.usage()), *tail, *self._end()]
+        if self.meter is not None:
+            tail = self._send(self.meter.end())
+            return [*self._settle(self.meter.usage()), *tail, *self._end()]
         return [*self._settle_response(), *self._end()]
 
     def upstream_failed(self, why: Failure) -> Actions:
@@ -206,9 +205,9 @@ class ProxyExchange:
         if self.state != "relaying":
             return []
         self.state = "done"
-        if self._meter is not None:
-            tail = self._send(self._meter.end())
-            return [*self._settle(self._meter.usage()), *tail, actions.Abort()]
+        if self.meter is not None:
+            tail = self._send(self.meter.end())
+            return [*self._settle(self.meter.usage()), *tail, actions.Abort()]
         return [*self._leave("response_broken"), actions.Abort()]
 
     def client_gone(self) -> Actions:
@@ -218,8 +217,8 @@ class ProxyExchange:
             return []  # nothing is charged yet, or all is settled
         if state == "delayed" or not self._sent:
             return [actions.CloseUpstream(), *self._settle(None)]
-        if self._meter is not None:
-            usage: Usage = self._meter.usage()
+        if self.meter is not None:
+            usage: Usage = self.meter.usage()
         elif state == "asking" and self._asked.metered and self._asked.streams(""):
             prompt = self._asked.caps.prompt if self._asked.caps else 0
             usage = Usage(prompt, 0, prompt)
@@ -255,7 +254,7 @@ class ProxyExchange:
             if self._unsettled:
                 self._tee = []
             return
-        self._meter = StreamMeter(
+        self.meter = StreamMeter(
             family,
             prompt_tokens=caps.prompt,
             cut=caps.cut,
@@ -314,7 +313,3 @@ class ProxyExchange:
 
     def _end(self) -> Actions:
         return [actions.Send(_LAST_CHUNK), actions.End()] if self._chunked else [actions.End()]
-
-
-def _as_it_came(framed: bytes, _start: int) -> bytes:
-    return framed

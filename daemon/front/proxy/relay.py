@@ -14,13 +14,14 @@ from daemon.front.plain_responses import PlainResponse
 from daemon.front.proxy import actions
 from daemon.front.proxy.actions import Actions
 from daemon.front.proxy.asked import Asked
-from daemon.front.proxy.exchange import PassChunk, ProxyExchange
+from daemon.front.proxy.exchange import ProxyExchange
 from daemon.front.proxy.heads import request_framing
 from daemon.front.proxy.passage import Passage
 from daemon.front.proxy.surroundings import Surroundings
 from daemon.front.trace import place
 from daemon.front.upstream_caller import Failure, ResponseHead
 from daemon.front.upstream_pool import Calling
+from daemon.llm.meter import StreamMeter
 from daemon.llm.providers import endpoint
 from daemon.llm.stream_usage import ask_for_usage
 from protocol.decision import Decision
@@ -35,8 +36,8 @@ class Relay:
     """Watcher of the client and caller of the upstream, for one exchange."""
 
     __slots__ = ("_body", "_call", "_connection", "_decision", "_delay", "_exchange", "_inbound",
-                 "_leaving", "_metered", "_more", "_passage", "_sent", "_steady", "_surroundings",
-                 "_uploaded", "_waiting")  # fmt: skip
+                 "_leaving", "_meter", "_metered", "_more", "_passage", "_sent", "_steady",
+                 "_surroundings", "_uploaded", "_waiting")  # fmt: skip
 
     def __init__(
         self,
@@ -53,7 +54,8 @@ class Relay:
         self._body = inbound.body
         self._metered = False
         self._more = False
-        self._steady: PassChunk | None = None
+        self._steady = False
+        self._meter: StreamMeter | None = None
         self._call: Calling | None = None
         self._delay: asyncio.TimerHandle | None = None
         self._waiting: list[bytes] = []
@@ -179,7 +181,8 @@ class Relay:
         """Pass the head on."""
         self._more = more
         self._do(self._exchange.upstream_head(head))
-        self._steady = self._exchange.steady()
+        self._steady = self._exchange.steady
+        self._meter = self._exchange.meter
         return self
 
     def upstream_plain(self, plain: PlainResponse) -> None:
@@ -190,12 +193,13 @@ class Relay:
 
     def upstream_chunk(self, framed: bytes, start: int) -> None:
         """Pass on a piece that came as one chunk, as most of a stream does."""
-        steady = self._steady
-        passed = steady(framed, start) if steady is not None else None
-        if passed is not None:
-            self._connection.send(passed)
-        else:
-            self.upstream_data(framed[start:-2])
+        if self._steady:
+            meter = self._meter
+            passed = framed if meter is None else meter.feed_chunk(framed, start)
+            if passed is not None:
+                self._connection.send(passed)
+                return
+        self.upstream_data(framed[start:-2])
 
     def upstream_data(self, data: bytes) -> None:
         """Pass a piece on."""

@@ -871,16 +871,7 @@ def test_an_answer_leaves_at_once_and_is_noted_just_before() -> None:
         assert noted == [b""]
         assert transport.sent == b""
 
-        # what the transport still holds goes first
-        transport.unflushed = 1
-        connection.data_received(get())
-        connection.respond(OK, b"", lambda: noted.append(b""))
-        assert transport.sent == OK_END
-        assert len(noted) == 2
-
         # what the socket does not take is the transport's to send, in full
-        transport.unflushed = 0
-        transport.sent = b""
         connection.data_received(get())
         body = b"x" * 4_000_000
         connection.respond(OK, body)
@@ -889,6 +880,19 @@ def test_an_answer_leaves_at_once_and_is_noted_just_before() -> None:
             came += theirs.recv(65_536)
         assert came + transport.sent == OK_END + body
         assert transport.sent
+
+        # what the transport still holds goes first
+        transport.unflushed = 1
+        transport.sent = b""
+        connection.data_received(get())
+        connection.respond(OK, b"", lambda: noted.append(b""))
+        assert transport.sent == OK_END
+        assert len(noted) == 2
+        transport.unflushed = 0
+        connection.data_received(get())
+        connection.respond(OK)
+        assert theirs.recv(1000) == OK_END
+        assert transport.sent == OK_END
 
         # and a client that is gone does not stop the note
         theirs.close()
