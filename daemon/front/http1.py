@@ -39,8 +39,12 @@ _COPIED = 1 << 16
 """A longer body is written by itself, which is cheaper than to copy it behind its head."""
 
 
-class HttpConnection(asyncio.Protocol):
-    """One client connection. `deadline` is when the server's sweep calls `expire`."""
+class HttpConnection:
+    """One client connection. `deadline` is when the server's sweep calls `expire`.
+
+    To asyncio it is a protocol; in name it is none, since what is compiled inherits nothing that is
+    not.
+    """
 
     __slots__ = (
         "_closing",

@@ -2,7 +2,9 @@
 
 import asyncio
 import socket
+from collections.abc import Callable
 from contextlib import suppress
+from typing import cast
 
 from daemon.engine.client_address import TrustedProxies
 from daemon.front.http1 import NEVER, HttpConnection
@@ -63,7 +65,8 @@ class Server:
                 if sock.family == socket.AF_UNIX
                 else self._loop.create_server
             )
-            server = await create(self._connection, sock=sock, backlog=backlog)
+            factory = cast("Callable[[], asyncio.Protocol]", self._connection)
+            server = await create(factory, sock=sock, backlog=backlog)
             self._servers.append(server)
         self._sweep()
 

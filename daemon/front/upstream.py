@@ -28,8 +28,11 @@ MAX_HEAD_BYTES = 65_536
 """The default of `FAIRVISOR_UPSTREAM_MAX_HEAD_BYTES`."""
 
 
-class UpstreamConnection(asyncio.Protocol):
-    """`free` is called when the connection can take another request, `lost` when it is gone."""
+class UpstreamConnection:
+    """`free` is called when the connection can take another request, `lost` when it is gone.
+
+    To asyncio it is a protocol, as `HttpConnection` is.
+    """
 
     __slots__ = (
         "_caller", "_concluded", "_due", "_free", "_headless", "_heard", "_loop", "_lost",
@@ -193,6 +196,10 @@ class UpstreamConnection(asyncio.Protocol):
         else:
             self._fail("broken")
         self._forget_response()
+
+    def eof_received(self) -> bool:
+        """Let the connection be closed: an upstream that sends no more takes no more."""
+        return False
 
     def pause_writing(self) -> None:
         """Tell who uploads to wait."""

@@ -15,6 +15,7 @@ import os
 import ssl
 from collections import Counter
 from collections.abc import Callable
+from typing import cast
 
 from daemon.front.rate_limited_log import RateLimitedLog
 from daemon.front.upstream import MAX_HEAD_BYTES, UpstreamConnection
@@ -245,15 +246,14 @@ class Pool:
     async def _connect(self) -> None:
         upstream = self._upstream
         failure: Failure = "unreachable"
+        factory = cast("Callable[[], asyncio.Protocol]", self._connection)
         try:
             async with asyncio.timeout(self._connect_timeout):
                 if upstream.socket:
-                    _, connection = await self._loop.create_unix_connection(
-                        self._connection, upstream.socket
-                    )
+                    _, made = await self._loop.create_unix_connection(factory, upstream.socket)
                 else:
-                    _, connection = await self._loop.create_connection(
-                        self._connection,
+                    _, made = await self._loop.create_connection(
+                        factory,
                         upstream.host,
                         upstream.port,
                         ssl=self._tls() if upstream.tls else None,
@@ -264,7 +264,7 @@ class Pool:
         except (OSError, ssl.SSLError) as error:
             self._warn(upstream, _reason(error))
         else:
-            self._freed(connection)
+            self._freed(cast("UpstreamConnection", made))
             return
         self._gone()
         call = self._next()

@@ -24,14 +24,18 @@ class EventShape:
     `text` is that of the chunk that was read last, in UTF-8.
     """
 
-    __slots__ = ("_clean", "_fixed", "_framed_end", "_head", "_limit", "_pad", "_tail", "text")
+    __slots__ = (
+        "_between", "_framed_rest", "_framed_tail", "_head", "_hides", "_limit", "_mark", "_rest",
+        "_tail", "text",
+    )  # fmt: skip
 
     def __init__(self, event: bytes, clean: bytes, quoted: bytes, limit: int) -> None:
         self._limit = limit
-        self._head, self._pad, self._tail = _split(event, quoted)
-        self._clean = None if clean == event else _split(clean, quoted)
-        self._framed_end = self._tail + b"\r\n"
-        self._fixed = sum(map(len, self._clean or ()))
+        self._head, self._mark, self._tail = _split(event, quoted)
+        _, self._between, self._rest = _split(clean, quoted)
+        self._framed_tail = self._tail + b"\r\n"
+        self._framed_rest = self._rest + b"\r\n"
+        self._hides = clean != event
         self.text = b""
 
     def read(self, chunk: bytes, at: int = 0) -> tuple[bytes, bytes, int] | None:
@@ -39,60 +43,52 @@ class EventShape:
 
         None for any other shape, and for an event that has not arrived as a whole.
         """
-        head = self._head
+        head, mark, tail = self._head, self._mark, self._tail
         if not chunk.startswith(head, at):
             return None
         start = at + len(head)
-        end = chunk.find(b'"', start)
-        raw = chunk[start:end]
+        stop = end = chunk.find(b'"', start)
         pad = b""
-        if self._pad:
-            start = end + len(self._pad)
-            pad = chunk[start : chunk.find(b'"', start)]
-            if not pad.isalnum() or not chunk.startswith(self._pad, end):
-                return None
-            end = start + len(pad)
-        if not chunk.startswith(self._tail, end):
+        if mark and chunk.startswith(mark, stop):
+            end = chunk.find(b'"', stop + len(mark))
+            pad = chunk[stop + len(mark) : end] if end >= 0 else b""
+        if stop < 0 or not chunk.startswith(tail, end) or (mark and not pad.isalnum()):
             return None
-        end += len(self._tail)
-        if end - at > self._limit or (raw not in _sound and not _is_sound(raw)):
+        text = chunk[start:stop]
+        end += len(tail)
+        if end - at > self._limit or (text not in _sound and not _is_sound(text)):
             return None
-        clean = self._clean
-        if clean is None:
-            return raw, chunk[at:end], end
-        return raw, b"".join((clean[0], raw, clean[1], pad, clean[2])), end
+        if self._hides:
+            return text, b"".join((chunk[at:stop], self._between, pad, self._rest)), end
+        return text, chunk[at:end], end
 
     def chunk(self, framed: bytes, start: int) -> bytes | None:
         """Read a chunk of HTTP whose content, from `start`, is one event; return what passes.
 
         None for anything else. Nearly all of a stream is such chunks, and copied once here.
         """
-        head = self._head
-        if not framed.startswith(head, start):
+        head, mark, tail = self._head, self._mark, self._framed_tail
+        at, size = start + len(head), len(framed)
+        stop = end = size - len(tail)
+        if end < at or size > self._limit or not framed.startswith(head, start):
             return None
-        at = start + len(head)
-        end = framed.find(b'"', at)
-        text = framed[at:end]
         pad = b""
-        if self._pad:
-            at = end + len(self._pad)
-            pad = framed[at : framed.find(b'"', at)]
-            if not pad.isalnum() or not framed.startswith(self._pad, end):
+        if mark:
+            stop = framed.find(b'"', at)
+            if stop < 0 or stop + len(mark) > end or not framed.startswith(mark, stop):
                 return None
-            end = at + len(pad)
-        tail = self._framed_end
-        size = len(framed)
-        if size != end + len(tail) or not framed.endswith(tail) or size > self._limit:
+            pad = framed[stop + len(mark) : end]
+        if not framed.endswith(tail) or (mark and not pad.isalnum()):
             return None
+        text = framed[at:stop]
         if text not in _sound and not _is_sound(text):
             return None
         self.text = text
-        clean = self._clean
-        if clean is None:
+        if not self._hides:
             return framed
-        size = self._fixed + len(text) + len(pad)
+        size = stop - start + len(self._between) + len(pad) + len(self._rest)
         line = _SIZES[size] if size < len(_SIZES) else b"%x\r\n" % size
-        return b"".join((line, clean[0], text, clean[1], pad, clean[2], b"\r\n"))
+        return b"".join((line, framed[start:stop], self._between, pad, self._framed_rest))
 
 
 _SIZES: Final = tuple(b"%x\r\n" % size for size in range(1024))
@@ -104,7 +100,7 @@ _sound: Final[set[bytes]] = set()
 def _is_sound(raw: bytes) -> bool:
     """Return whether bytes between quotes are in JSON the text that they are without it."""
     text = raw.decode("utf-8", "replace")
-    if not text.isprintable() or "\ufffd" in text or b"\\" in raw:
+    if not text.isprintable() or "\ufffd" in text or b"\\" in raw or b'"' in raw:
         return False
     if len(raw) <= _SHORT:
         if len(_sound) >= _MAX_SOUND:
@@ -123,8 +119,9 @@ def learn(
 ) -> EventShape | None:
     """Return the shape of an event of one plain text, None if it is not clear where that stands.
 
-    `clean` is what passes of the event, `text_of` reads an event as JSON, `limit` is the longest
-    event that is read. The place is tried with another text before it is believed.
+    `clean` is what passes of the event, the same up to the text; `text_of` reads an event as JSON,
+    `limit` is the longest event that is read. The place is tried with another text before it is
+    believed.
     """
     quoted = b'"%b"' % text.encode()
     if not event.endswith((b"\n\n", b"\r\n\r\n")):  # a CR at the end may be half of a line end
@@ -139,7 +136,10 @@ def learn(
 
 
 def _split(event: bytes, quoted: bytes) -> tuple[bytes, bytes, bytes]:
-    """Return the bytes before the text, those between text and padding, and those behind."""
+    """Return the bytes before the text, those between text and padding, and those behind.
+
+    Nothing is between where there is no padding.
+    """
     before, _, after = event.partition(quoted)
     head, tail = before + b'"', b'"' + after
     if tail.count(_PAD) != 1:

@@ -1,0 +1,42 @@
+"""Compiles the rooms that every piece of a stream passes, where there is a C compiler.
+
+mypyc turns the same source into C (https://mypyc.readthedocs.io). Without a compiler, or with
+FAIRVISOR_PURE=1, they are installed as they are: slower, and otherwise the same. An editable
+install never compiles, since a compiled room would hide the source that is being edited;
+`scripts/compile` does it in place.
+"""
+
+import os
+import sys
+
+from setuptools import setup
+
+COMPILED = [
+    "daemon/llm/event_shape.py",
+    "daemon/llm/meter.py",
+    "daemon/front/http1.py",
+    "daemon/front/plain_chunks.py",
+    "daemon/front/response_reader.py",
+    "daemon/front/socket_writer.py",
+    "daemon/front/upstream.py",
+    "daemon/front/proxy/exchange.py",
+    "daemon/front/proxy/relay.py",
+]
+_BUILDING = {"bdist_wheel", "build_ext"}
+
+
+def extensions() -> list:
+    """Return what is to be compiled; one that cannot be is left out with a warning."""
+    if os.environ.get("FAIRVISOR_PURE") or not _BUILDING & set(sys.argv):
+        return []
+    from mypyc.build import mypycify  # noqa: PLC0415 - only who builds has it
+
+    # What a room imports from other projects may be absent here: scripts/check judges types.
+    options = ["--config-file=", "--ignore-missing-imports", "--follow-imports=silent"]
+    found = mypycify([*options, *COMPILED], group_name="fairvisor")
+    for extension in found:
+        extension.optional = True
+    return found
+
+
+setup(ext_modules=extensions())
