@@ -8,8 +8,7 @@ install never compiles, since a compiled room would hide the source that is bein
 
 import os
 import sys
-
-from setuptools import setup
+from typing import Any
 
 COMPILED = [
     "daemon/llm/event_shape.py",
@@ -25,7 +24,7 @@ COMPILED = [
 _BUILDING = {"bdist_wheel", "build_ext"}
 
 
-def extensions() -> list:
+def extensions() -> list[Any]:
     """Return what is to be compiled; one that cannot be is left out with a warning."""
     if os.environ.get("FAIRVISOR_PURE") or not _BUILDING & set(sys.argv):
         return []
@@ -39,4 +38,7 @@ def extensions() -> list:
     return found
 
 
-setup(ext_modules=extensions())
+if __name__ == "__main__":
+    from setuptools import setup
+
+    setup(ext_modules=extensions())

@@ -26,9 +26,9 @@ COMMANDS = {
 def _tell_version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:  # noqa: FBT001 - click's signature
     if asked and not ctx.resilient_parsing:
         # What tells it takes longer to import than all else that a command line needs.
-        from daemon.version import package_version  # noqa: PLC0415 - as above
+        from daemon.version import described  # noqa: PLC0415 - as above
 
-        click.echo(f"fairvisor {package_version()}")
+        click.echo(described())
         ctx.exit()
 
 

@@ -3,10 +3,10 @@
 import click
 
 from daemon.cli.command import Command
-from daemon.version import package_version
+from daemon.version import described
 
 
 @click.command(cls=Command, short_help="Print the version.", epilog="Example: fairvisor version")
 def version() -> None:
-    """Print the version."""
-    click.echo(f"fairvisor {package_version()}")
+    """Print the version, and whether the hot path is compiled."""
+    click.echo(described())

@@ -12,6 +12,7 @@ from click.testing import Result
 
 from daemon.cli.exits import Failure, RemoteFailure, run
 from daemon.cli.main import COMMANDS, main
+from daemon.llm import meter
 from tests.end_with_us import KILLED
 
 ROOT = Path(__file__).parents[3]
@@ -103,6 +104,7 @@ def test_what_stands_behind_two_dashes_is_no_option(fairvisor: Callable[..., Res
 
 def test_version(fairvisor: Callable[..., Result]) -> None:
     assert fairvisor("version").stdout.startswith("fairvisor ")
+    assert (" (compiled)" in fairvisor("version").stdout) is meter.__file__.endswith(".so")
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
