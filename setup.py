@@ -1,4 +1,4 @@
-"""Compiles the rooms that every piece of a stream passes, where there is a C compiler.
+"""Compiles the rooms that requests and pieces of streams pass, where there is a C compiler.
 
 mypyc turns the same source into C (https://mypyc.readthedocs.io). Without a compiler, or with
 FAIRVISOR_PURE=1, they are installed as they are: slower, and otherwise the same. An editable
@@ -11,15 +11,29 @@ import sys
 from typing import Any
 
 COMPILED = [
-    "daemon/llm/event_shape.py",
-    "daemon/llm/meter.py",
     "daemon/front/http1.py",
+    "daemon/front/inbound.py",
+    "daemon/front/pipelined.py",
     "daemon/front/plain_chunks.py",
+    "daemon/front/plain_lines.py",
+    "daemon/front/plain_requests.py",
+    "daemon/front/plain_responses.py",
+    "daemon/front/request_reader.py",
     "daemon/front/response_reader.py",
     "daemon/front/socket_writer.py",
     "daemon/front/upstream.py",
+    "daemon/front/upstream_caller.py",
+    "daemon/front/upstream_headers.py",
+    "daemon/front/upstream_pool.py",
+    "daemon/front/proxy/app.py",
     "daemon/front/proxy/exchange.py",
+    "daemon/front/proxy/heads.py",
+    "daemon/front/proxy/passage.py",
+    "daemon/front/proxy/passing.py",
     "daemon/front/proxy/relay.py",
+    "daemon/front/proxy/route.py",
+    "daemon/llm/event_shape.py",
+    "daemon/llm/meter.py",
 ]
 _BUILDING = {"bdist_wheel", "build_ext"}
 

@@ -66,6 +66,7 @@ class Taker(Protocol):
 class RequestReader:
     """The parser of one connection. `in_message`: whether a request has begun and not ended."""
 
+    __deletable__ = ("_parser", "_taker")  # what mypyc has to be told
     __slots__ = (
         "_body",
         "_headers",

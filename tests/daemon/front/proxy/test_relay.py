@@ -2,29 +2,33 @@
 
 import asyncio
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from daemon.front.http1 import HttpConnection
 from daemon.front.inbound import Inbound
+from daemon.front.proxy.passage import Passage
 from daemon.front.proxy.relay import Relay
+from daemon.front.proxy.route import Route
+from daemon.front.upstream_pool import Budget, Pools
+from daemon.upstream_url import UpstreamUrl
 from protocol.decision import Decision
 
 REQUEST = b"POST /v1/x HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\ncanary"
 
 
-class Passage:
-    """A way that cannot be read."""
+class Evaluation:
+    """One that cannot be read."""
 
-    route = SimpleNamespace(family="openai")
+    unheard = False
 
-    @property
-    def asked(self) -> None:
-        raise ValueError("canary: the text of an error may quote a request")
+    def __getattr__(self, name: str) -> None:
+        raise ValueError(f"canary: the text of an error may quote a request ({name})")
 
 
 class Server:
-    """Hands a request to a relay, and has it refused."""
+    """Hands a request to a relay, and has it wait."""
 
     verbatim = True
     clock = 0.0
@@ -36,6 +40,7 @@ class Server:
     def __init__(self) -> None:
         self.app = self
         self.census = SimpleNamespace(keep=lambda _: True, let_go=lambda _: None)
+        self.closed = lambda _: None
 
     def is_trusted(self, _peer: str) -> bool:
         return False
@@ -44,9 +49,12 @@ class Server:
         return "trusted" if trusted else ""
 
     def handle(self, connection: HttpConnection, inbound: Inbound) -> None:
-        surroundings = SimpleNamespace(max_usage=1000)
-        relay = Relay(surroundings, connection, inbound, Passage())  # type: ignore[arg-type]  # what a refusal needs of them
-        relay.decided(Decision(action="reject", status=429, reason="rate_limit_exceeded"), None)
+        surroundings: Any = SimpleNamespace(max_usage=1000, pools=Pools(1.0, Budget(1, 1, 1000)))
+        evaluation: Any = Evaluation()
+        upstream = UpstreamUrl("127.0.0.1", 1, tls=False, authority="a")
+        route = Route(upstream, inbound.target, {}, [], family="openai")
+        relay = Relay(surroundings, connection, inbound, Passage(surroundings, inbound, route))
+        relay.decided(Decision(action="allow", delay_ms=60_000), evaluation)
 
 
 class Transport(asyncio.Transport):
@@ -59,14 +67,18 @@ class Transport(asyncio.Transport):
         self.sent += data
 
 
-def test_a_request_that_cannot_be_metered_is_answered_and_logged_without_its_text(
+def test_a_request_that_cannot_be_metered_goes_on_and_is_logged_without_its_text(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    connection = HttpConnection(Server())  # type: ignore[arg-type]  # what one request needs of it
-    transport = Transport({"peername": ("192.0.2.1", 5)})
-    connection.connection_made(transport)
-    connection.data_received(REQUEST)
-    assert transport.sent.startswith(b"HTTP/1.1 429 ")
+    async def ask() -> bytes:
+        connection = HttpConnection(Server())  # type: ignore[arg-type]  # what one request needs
+        transport = Transport({"peername": ("192.0.2.1", 5)})
+        connection.connection_made(transport)
+        connection.data_received(REQUEST)
+        connection.connection_lost(None)  # while it waits
+        return transport.sent
+
+    assert asyncio.run(ask()) == b""
     assert "a request cannot be metered: ValueError at " in caplog.text
     assert "relay.py" in caplog.text
     assert "canary" not in caplog.text
