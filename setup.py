@@ -46,7 +46,7 @@ def extensions() -> list[Any]:
 
     # What a room imports from other projects may be absent here: scripts/check judges types.
     options = ["--config-file=", "--ignore-missing-imports", "--follow-imports=silent"]
-    found = mypycify([*options, *COMPILED], group_name="fairvisor")
+    found = mypycify([*options, *COMPILED], group_name="daemon.compiled")
     for extension in found:
         extension.optional = True
     return found

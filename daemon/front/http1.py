@@ -74,10 +74,12 @@ class HttpConnection:
     _reader: RequestReader
 
     def __init__(self, server: Server) -> None:
-        self._server = server
+        # What every piece of an answer needs lies together.
         self._transport: asyncio.Transport | None = None
         self._current: tuple[bool, bytes, bool] | None = None
         """Of the request being decided: keep alive, Connection line, HEAD."""
+        self._opening = b""  # the head of an answer whose first piece is about to be written
+        self._server = server
         self._pipelined: Pipelined | None = None
         self._kept = 0
         """Bytes of bodies that memory was set aside for."""
@@ -88,7 +90,6 @@ class HttpConnection:
         self._excess = False  # bytes came that nobody will read
         self._last = False  # say so and close once what was taken has been answered
         self._closing = False
-        self._opening = b""  # the head of an answer whose first piece is about to be written
         self._expects = False
         self._paused = False
         self._eof = False

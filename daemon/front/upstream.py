@@ -47,21 +47,23 @@ class UpstreamConnection:
         loop: asyncio.AbstractEventLoop,
         max_head: int = MAX_HEAD_BYTES,
     ) -> None:
+        # What every chunk needs lies together.
+        self._caller: Caller | None = None
+        self._response: ResponseReader | None = None
+        self._recipient: Recipient | None = None
+        self._loop = loop
+        self._heard = 0.0
         self._max_head = max_head
         self._max_plain = max_head // 2
         self._free = free
         self._lost = lost
-        self._loop = loop
         self._transport: asyncio.Transport | None = None
-        self._caller: Caller | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._due = 0.0
         self._paused = False
         self._poll: select.poll | None = None
         self.idle_since = 0.0
         self._concluded = False  # not to be used again
-        self._response: ResponseReader | None = None
-        self._recipient: Recipient | None = None
 
     # the pool's side
 

@@ -21,22 +21,23 @@ _OTHER_TEXT: Final = "another text, to see whether it comes back"
 class EventShape:
     """What the events around one text have in common. Make it with `learn`.
 
-    `text` is that of the chunk that was read last, in UTF-8.
+    `text_at` and `text_end` tell where the text was in the chunk that was read last, in bytes.
     """
 
     __slots__ = (
-        "_between", "_framed_rest", "_framed_tail", "_head", "_hides", "_limit", "_mark", "_rest",
-        "_tail", "text",
+        "_framed_tail", "_gap", "_gap_at", "_head", "_limit", "_mark", "_tail", "text_at",
+        "text_end",
     )  # fmt: skip
 
-    def __init__(self, event: bytes, clean: bytes, quoted: bytes, limit: int) -> None:
-        self._limit = limit
-        self._head, self._mark, self._tail = _split(event, quoted)
-        _, self._between, self._rest = _split(clean, quoted)
+    def __init__(
+        self, around: tuple[bytes, bytes, bytes], gap: tuple[int, int], limit: int
+    ) -> None:
+        """`gap` is what does not pass: where it begins behind the text, and its length."""
+        self._head, self._mark, self._tail = around
         self._framed_tail = self._tail + b"\r\n"
-        self._framed_rest = self._rest + b"\r\n"
-        self._hides = clean != event
-        self.text = b""
+        self._gap_at, self._gap = gap
+        self._limit = limit
+        self.text_at = self.text_end = 0
 
     def read(self, chunk: bytes, at: int = 0) -> tuple[bytes, bytes, int] | None:
         """Read the event at a place: its text in UTF-8, the bytes that pass, where it ends.
@@ -58,9 +59,10 @@ class EventShape:
         end += len(tail)
         if end - at > self._limit or (text not in _sound and not _is_sound(text)):
             return None
-        if self._hides:
-            return text, b"".join((chunk[at:stop], self._between, pad, self._rest)), end
-        return text, chunk[at:end], end
+        if not self._gap:
+            return text, chunk[at:end], end
+        gap_at = stop + self._gap_at
+        return text, chunk[at:gap_at] + chunk[gap_at + self._gap : end], end
 
     def chunk(self, framed: bytes, start: int) -> bytes | None:
         """Read a chunk of HTTP whose content, from `start`, is one event; return what passes.
@@ -83,12 +85,14 @@ class EventShape:
         text = framed[at:stop]
         if text not in _sound and not _is_sound(text):
             return None
-        self.text = text
-        if not self._hides:
+        self.text_at, self.text_end = at, stop
+        gap = self._gap
+        if not gap:
             return framed
-        size = stop - start + len(self._between) + len(pad) + len(self._rest)
+        size -= start + gap + 2
         line = _SIZES[size] if size < len(_SIZES) else b"%x\r\n" % size
-        return b"".join((line, framed[start:stop], self._between, pad, self._framed_rest))
+        gap_at = stop + self._gap_at
+        return b"".join((line, framed[start:gap_at], framed[gap_at + gap :]))
 
 
 _SIZES: Final = tuple(b"%x\r\n" % size for size in range(1024))
@@ -119,9 +123,9 @@ def learn(
 ) -> EventShape | None:
     """Return the shape of an event of one plain text, None if it is not clear where that stands.
 
-    `clean` is what passes of the event, the same up to the text; `text_of` reads an event as JSON,
-    `limit` is the longest event that is read. The place is tried with another text before it is
-    believed.
+    `clean` is what passes of the event: all but one span, if any, behind the text and before the
+    padding. `text_of` reads an event as JSON, `limit` is the longest event that is read. The place
+    is tried with another text before it is believed.
     """
     quoted = b'"%b"' % text.encode()
     if not event.endswith((b"\n\n", b"\r\n\r\n")):  # a CR at the end may be half of a line end
@@ -131,7 +135,12 @@ def learn(
     other = event.replace(quoted, b'"%b"' % _OTHER_TEXT.encode())
     if text_of(other) != _OTHER_TEXT:
         return None
-    shape = EventShape(event, clean, quoted, limit)
+    around = _split(event, quoted)
+    gap = len(event) - len(clean)
+    gap_at = _alike(event, clean) - len(around[0]) - len(text.encode()) if gap else 0
+    if gap_at < 0 or gap_at + gap > len(around[1] or around[2]):
+        return None
+    shape = EventShape(around, (gap_at, gap), limit)
     return shape if shape.read(event) == (text.encode(), clean, len(event)) else None
 
 
@@ -146,3 +155,9 @@ def _split(event: bytes, quoted: bytes) -> tuple[bytes, bytes, bytes]:
         return head, b"", tail
     between, mark, rest = tail.partition(_PAD)
     return head, between + mark, rest[rest.find(b'"') :]
+
+
+def _alike(one: bytes, other: bytes) -> int:
+    """Return how many bytes two texts have in common at their beginning."""
+    pairs = zip(one, other, strict=False)
+    return next((at for at, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))

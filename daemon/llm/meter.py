@@ -107,6 +107,17 @@ class StreamMeter:
         count: TokenCounter = quarter_bytes,
         max_event_bytes: int = MAX_EVENT_BYTES,
     ) -> None:
+        # What every chunk needs lies together.
+        self._shape: EventShape | None = None
+        self._between = True
+        self._quarters = count is quarter_bytes
+        self.counted = 0
+        self._gate = Gate(cut) if cut else None
+        self._shadow = Gate(shadow) if shadow else None
+        self._due = _next_test(self._gate, self._shadow)
+        self._count = count
+        self._lessons = MAX_LESSONS
+        self._limit = max_event_bytes
         self._reader = reader_for(
             family, hide_usage=hide_usage, framing=framing, closable=cut is not None
         )
@@ -117,17 +128,7 @@ class StreamMeter:
         )
         self._array = framing == "array"
         self._prompt = prompt_tokens
-        self._count = count
         self._cut = cut
-        self._gate = Gate(cut) if cut else None
-        self._shadow = Gate(shadow) if shadow else None
-        self._due = _next_test(self._gate, self._shadow)
-        self._quarters = count is quarter_bytes
-        self._limit = max_event_bytes
-        self._shape: EventShape | None = None
-        self._lessons = MAX_LESSONS
-        self._between = True
-        self.counted = 0
         self.truncated = False
         self.would_truncate = False
 
@@ -179,11 +180,11 @@ class StreamMeter:
         passed = shape.chunk(framed, start)
         if passed is None:
             return None
-        text = shape.text
+        at, end = shape.text_at, shape.text_end
         counted = self.counted + (
-            (len(text) + BYTES_PER_TOKEN - 1) // BYTES_PER_TOKEN
+            (end - at + BYTES_PER_TOKEN - 1) // BYTES_PER_TOKEN
             if self._quarters
-            else self._count(text.decode())
+            else self._count(framed[at:end].decode())
         )
         if counted >= self._due:
             return None

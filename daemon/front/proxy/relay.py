@@ -46,16 +46,17 @@ class Relay:
         inbound: Inbound,
         passage: Passage,
     ) -> None:
-        self._surroundings = surroundings
+        # What every chunk needs lies together.
+        self._steady = False
+        self._meter: StreamMeter | None = None
         self._connection = connection
+        self._surroundings = surroundings
         self._inbound = inbound
         self._passage = passage
         self._exchange = ProxyExchange(passage.route.family, surroundings.max_usage)
         self._body = inbound.body
         self._metered = False
         self._more = False
-        self._steady = False
-        self._meter: StreamMeter | None = None
         self._call: Calling | None = None
         self._delay: asyncio.TimerHandle | None = None
         self._waiting: list[bytes] = []

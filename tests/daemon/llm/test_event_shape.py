@@ -82,6 +82,17 @@ def test_what_must_not_pass_does_not() -> None:
     )
 
 
+@pytest.mark.parametrize("first", [{"usage": None}, {}])
+def test_what_must_not_pass_is_between_the_text_and_the_padding(first: dict[str, None]) -> None:
+    """Elsewhere nothing is learnt: where it lies would depend on the padding, or on nothing."""
+    choice = {"delta": {"content": " the"}}
+    value = {**first, "choices": [choice], "obfuscation": "x", "usage": None}
+    raw = f"data: {json.dumps(value, separators=(',', ':'))}\n\n".encode()
+    clean = raw.replace(b'"usage":null,', b"").replace(b',"usage":null', b"")
+    assert len(clean) == len(raw) - 13
+    assert learn(raw, clean, " the", text_of, LIMIT) is None
+
+
 def test_a_text_that_stands_elsewhere_too_teaches_nothing() -> None:
     assert learn(event("m"), event("m"), "m", text_of, LIMIT) is None
 
