@@ -10,6 +10,7 @@ from bench.flood import Phase
 from bench.gateways import Pair, medians
 from bench.load import Sample
 from bench.measure import Options, Row
+from daemon.version import is_compiled
 
 Figure = tuple[str, str]
 FIGURES: tuple[Figure, ...] = (
@@ -53,6 +54,7 @@ def machine() -> dict[str, str]:
         "cores": str(os.cpu_count()),
         "kernel": platform.release(),
         "python": platform.python_version(),
+        "fairvisor": "compiled" if is_compiled() else "source",
     }
 
 
