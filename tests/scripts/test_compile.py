@@ -25,8 +25,13 @@ print(metered.counted, meter.__file__.rpartition(".")[2])
 """
 
 
-@pytest.mark.parametrize("compiler", ["cc", "/nonexistent/cc"])
-def test_a_wheel_holds_what_could_be_compiled(tmp_path: Path, compiler: str) -> None:
+@pytest.mark.parametrize(
+    ("environment", "ending"),
+    [({"CC": "cc"}, "so"), ({"CC": "/nonexistent/cc"}, "py"), ({"FAIRVISOR_PURE": "1"}, "py")],
+)
+def test_a_wheel_holds_what_could_be_compiled(
+    tmp_path: Path, environment: dict[str, str], ending: str
+) -> None:
     copy = tmp_path / "copy"
     copy.mkdir()
     for name in SOURCES:
@@ -36,7 +41,7 @@ def test_a_wheel_holds_what_could_be_compiled(tmp_path: Path, compiler: str) -> 
             shutil.copy(ROOT / name, copy / name)
     built = subprocess.run(
         [sys.executable, "-m", "pip", "wheel", "--no-deps", "--wheel-dir", tmp_path, copy],
-        env=os.environ | {"CC": compiler}, capture_output=True, text=True, check=False,
+        env=os.environ | environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert built.returncode == 0, built.stdout + built.stderr
     (path,) = tmp_path.glob("fairvisor-*.whl")
@@ -45,10 +50,10 @@ def test_a_wheel_holds_what_could_be_compiled(tmp_path: Path, compiler: str) -> 
         wheel.extractall(tmp_path / "installed")
     asked = runpy.run_path(str(ROOT / "setup.py"))["COMPILED"]
     rooms = {name.removesuffix(".py") for name in asked}
-    assert compiled == (rooms | {"daemon/compiled__mypyc"} if compiler == "cc" else set())
+    assert compiled == (rooms | {"daemon/compiled__mypyc"} if ending == "so" else set())
     ran = subprocess.run(
         [sys.executable, "-c", METERED], cwd=tmp_path / "installed",
         env=os.environ | {"PYTHONPATH": str(tmp_path / "installed")},
         capture_output=True, text=True, check=True,
     )  # fmt: skip
-    assert ran.stdout.split() == ["10", "so" if compiler == "cc" else "py"]
+    assert ran.stdout.split() == ["10", ending]
