@@ -29,11 +29,12 @@ from shard.stores.schema import NewerDatabaseError, open_database, transaction
 from shard.stores.segments import UnreadableSegmentError, read_segment
 
 FOLD_BYTES = 32 << 20
+"""Bytes of logs that are worth a fold, and that one transaction takes before it ends."""
 FOLD_SECONDS = 60.0
 FOLD_COUNTERS = 50_000
 """How many counters a transaction may touch before it ends with the segment that is being read.
 
-This bounds the keeper's memory, whatever the logs hold."""
+New counters take far more memory than log."""
 EXPIRE_SECONDS = 600.0
 RETRY_SECONDS = 5.0
 
@@ -193,9 +194,11 @@ class Keeper:
         damaged: dict[Segment, str] = {}
         torn: Segment | None = None
         segments: list[Segment] = []
-        while waiting and (torn is not None or image.size < FOLD_COUNTERS):
+        read = 0
+        while waiting and (torn is not None or (image.size < FOLD_COUNTERS and read < FOLD_BYTES)):
             segment = waiting.popleft()
             segments.append(segment)
+            read += self._size(self._folder.file(segment))
             if segment.name in known:
                 continue
             try:

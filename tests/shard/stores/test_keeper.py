@@ -161,6 +161,19 @@ def test_a_transaction_ends_when_it_touches_enough(
     assert rows == [(key,) for key in "abcde"]
 
 
+def test_a_transaction_ends_when_it_has_read_enough(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A long log of few counters must not keep the supervisor waiting for a sign of life."""
+    spend_in_segments(cluster, ["a", "a", "a"])
+    monkeypatch.setattr(keeper, "FOLD_BYTES", 1)
+    signs: list[None] = []
+    cluster.keeper = Keeper(cluster.folder, None, cluster.tell, lambda: signs.append(None))
+    cluster.keeper.start(0, T0)
+    assert len(signs) >= 3
+    assert cluster.keeper.connection.execute("SELECT key FROM counters").fetchall() == [("a",)]
+
+
 def test_a_full_disk_leaves_the_logs_and_is_told_once(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
