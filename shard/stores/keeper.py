@@ -187,7 +187,7 @@ class Keeper:
     def _fold_some(
         self, connection: sqlite3.Connection, waiting: deque[Segment], now: float
     ) -> None:
-        """Fold segments off the head of `waiting` until they touch enough."""
+        """Fold segments off the head of `waiting` until that is enough for a transaction."""
         known = database.folded(connection)
         image = Image()
         part = Part(0, 1)
