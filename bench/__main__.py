@@ -94,14 +94,14 @@ def beside_nginx(name: str, options: Options, connections: list[int] | None) -> 
     return rows
 
 
+KNOWN = (*SCENARIOS, GATEWAYS, FLOOD, *proxying.SCENARIOS)
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the command line's grammar."""
     grammar = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     grammar.add_argument(
-        "scenario",
-        nargs="*",
-        default=["decisions"],
-        help=", ".join((*SCENARIOS, GATEWAYS, FLOOD, *proxying.SCENARIOS)),
+        "scenario", type=known, nargs="*", default=["decisions"], help=", ".join(KNOWN)
     )
     grammar.add_argument("--seconds", type=positive, default=4, help="length of a run")
     grammar.add_argument("--rounds", type=positive, default=5, help="runs a row is the median of")
@@ -120,6 +120,17 @@ def parser() -> argparse.ArgumentParser:
         help="nginx compares nginx with itself: how far to trust the machine",
     )
     return grammar
+
+
+def known(text: str) -> str:
+    """Return the name of a scenario.
+
+    Raises:
+        argparse.ArgumentTypeError: there is none of that name.
+    """
+    if text not in KNOWN:
+        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(KNOWN)}")
+    return text
 
 
 def positive(text: str) -> int:
